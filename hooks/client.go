@@ -1,0 +1,649 @@
+package hooks
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+)
+
+// retryDelay is how long to wait before something is asked again of a server
+// that gave no answer, or of discovery that doesn't know a new kind yet.
+const retryDelay = 200 * time.Millisecond
+
+// ClientOptions are the settings of a [Client].
+type ClientOptions struct {
+	// Namespace is where the objects of namespaced kinds are created whose
+	// manifests name none; required.
+	Namespace string
+	// FieldManager is recorded in the objects' managedFields; required.
+	FieldManager string
+}
+
+// Client is the [Cluster] that talks to a Kubernetes API server.
+//
+// It watches each resource in each namespace at most once, from the first object
+// on that it has created there. Close ends the watches. A Client is safe for
+// concurrent use; it's meant to serve one run.
+type Client struct {
+	options ClientOptions
+	rest    rest.Interface
+	dynamic dynamic.Interface
+	core    kubernetes.Interface
+	mapper  meta.ResettableRESTMapper
+
+	ctx     context.Context // ends the watches
+	cancel  context.CancelFunc
+	watches sync.WaitGroup
+
+	mu     sync.Mutex
+	shared map[watchKey]*sharedWatch
+	// absent are the objects that were seen not to exist and that nobody but
+	// us is expected to create.
+	absent map[objectKey]bool
+	// crds are the CustomResourceDefinitions that this run has created, by
+	// the kind that they define.
+	crds map[schema.GroupKind]*crd
+}
+
+type watchKey struct {
+	resource  schema.GroupVersionResource
+	namespace string
+}
+
+type objectKey struct {
+	watchKey
+	name string
+}
+
+// NewClient returns a client of the cluster that config describes. mapper finds
+// the resource of a kind; it's reset when a run has created a new kind, if it can
+// be. config's client-side rate limits are kept: set its QPS to -1 to let the
+// number of slots bound the load.
+func NewClient(config *rest.Config, mapper meta.RESTMapper, options ClientOptions) (*Client, error) {
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	core, err := kubernetes.NewForConfigAndClient(config, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	// A dynamic client and one for plain requests beside it, since a dynamic
+	// client drops the answer to a delete, which says whether the object is
+	// gone.
+	raw := dynamic.ConfigFor(config)
+	raw.GroupVersion = &schema.GroupVersion{}
+	raw.APIPath = "/"
+	restClient, err := rest.UnversionedRESTClientForConfigAndClient(raw, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	resettable, ok := mapper.(meta.ResettableRESTMapper)
+	if !ok {
+		resettable = fixedMapper{mapper}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Client{
+		options: options,
+		rest:    restClient,
+		dynamic: dynamic.New(restClient),
+		core:    core,
+		mapper:  resettable,
+		ctx:     ctx,
+		cancel:  cancel,
+		shared:  map[watchKey]*sharedWatch{},
+		absent:  map[objectKey]bool{},
+		crds:    map[schema.GroupKind]*crd{},
+	}, nil
+}
+
+type fixedMapper struct{ meta.RESTMapper }
+
+func (fixedMapper) Reset() {}
+
+// Close ends the client's watches and returns when their goroutines have ended.
+// Nothing else of the client may be running.
+func (c *Client) Close() {
+	c.cancel()
+	c.watches.Wait()
+}
+
+// MappingError says that the cluster has no such kind of object.
+type MappingError struct {
+	Name, Namespace string
+	Err             error
+}
+
+// Error returns the words of Kubernetes' resource builder, which Helm reports
+// (k8s.io/cli-runtime/pkg/resource/mapper.go).
+func (e *MappingError) Error() string {
+	return fmt.Sprintf("resource mapping not found for name: %q namespace: %q from \"\": %v\nensure CRDs are installed first", e.Name, e.Namespace, e.Err)
+}
+
+func (e *MappingError) Unwrap() error { return e.Err }
+
+// target is an object of a hook and where it lives in the cluster.
+type target struct {
+	key      objectKey
+	object   *unstructured.Unstructured
+	resource dynamic.ResourceInterface
+	// ofHook is set if the kind is defined by a CRD that is a hook itself.
+	ofHook bool
+}
+
+// targets finds where the objects of a hook live. For kinds that a hook defines
+// it waits until they are served.
+func (c *Client) targets(ctx context.Context, h *Hook) ([]target, error) {
+	targets := make([]target, len(h.Objects))
+	for i, object := range h.Objects {
+		gvk := object.GroupVersionKind()
+		c.mu.Lock()
+		defined := c.crds[gvk.GroupKind()]
+		c.mu.Unlock()
+		mapping, err := c.mapping(ctx, gvk, defined)
+		if err != nil {
+			if !meta.IsNoMatchError(err) {
+				return nil, err
+			}
+			return nil, &MappingError{object.GetName(), object.GetNamespace(), err}
+		}
+		namespace := ""
+		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+			if namespace = object.GetNamespace(); namespace == "" {
+				namespace = h.Namespace
+			}
+			if namespace == "" {
+				namespace = c.options.Namespace
+			}
+		}
+		targets[i] = target{
+			key:      objectKey{watchKey{mapping.Resource, namespace}, object.GetName()},
+			object:   object,
+			resource: c.resource(watchKey{mapping.Resource, namespace}),
+			ofHook:   defined != nil,
+		}
+	}
+	return targets, nil
+}
+
+func (c *Client) resource(key watchKey) dynamic.ResourceInterface {
+	if key.namespace == "" {
+		return c.dynamic.Resource(key.resource)
+	}
+	return c.dynamic.Resource(key.resource).Namespace(key.namespace)
+}
+
+func (c *Client) mapping(ctx context.Context, gvk schema.GroupVersionKind, defined *crd) (*meta.RESTMapping, error) {
+	if defined != nil {
+		if err := defined.established(ctx); err != nil {
+			return nil, fmt.Errorf("waiting for the CustomResourceDefinition of %s: %w", gvk.Kind, err)
+		}
+	}
+	for {
+		mapping, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		if !meta.IsNoMatchError(err) {
+			return mapping, err
+		}
+		c.mapper.Reset()
+		mapping, err = c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		if !meta.IsNoMatchError(err) || defined == nil {
+			return mapping, err
+		}
+		// Discovery learns of an established kind a moment later.
+		select {
+		case <-time.After(retryDelay):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// watch returns the one watch on a resource in a namespace.
+func (c *Client) watch(key watchKey) *sharedWatch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.shared[key]
+	if w == nil {
+		name := key.resource.Resource
+		if key.namespace != "" {
+			name += fmt.Sprintf(" in namespace %q", key.namespace)
+		}
+		w = newSharedWatch(c.resource(key), name)
+		c.shared[key] = w
+	}
+	return w
+}
+
+func (c *Client) begin(ctx context.Context, s *subscription, state *unstructured.Unstructured) error {
+	return s.begin(ctx, state, func(since string) {
+		c.watches.Go(func() { s.watch.run(c.ctx, since) })
+	})
+}
+
+// Delete implements [Cluster].
+func (c *Client) Delete(ctx context.Context, h *Hook) error {
+	targets, err := c.targets(ctx, h)
+	if err != nil {
+		return err
+	}
+	for _, t := range targets {
+		if err := c.deleteObject(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Client) deleteObject(ctx context.Context, t target) error {
+	if t.key.name == "" {
+		return errors.New("resource name may not be empty") // it would delete the whole collection
+	}
+	subscription := c.watch(t.key.watchKey).subscribe(t.key.name)
+	defer subscription.close()
+
+	left, err := c.requestDelete(ctx, t.key)
+	if err != nil {
+		return err
+	}
+	if left != nil {
+		if err := c.begin(ctx, subscription, left); err != nil {
+			return err
+		}
+		gone := func(state *unstructured.Unstructured) (bool, error) { return state == nil, nil }
+		if err := subscription.await(ctx, left.GetUID(), gone); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	c.absent[t.key] = true
+	c.mu.Unlock()
+	return nil
+}
+
+// requestDelete asks for the deletion of an object and returns the object as long
+// as it's there, because of finalizers or a grace period, and nil once it's gone.
+func (c *Client) requestDelete(ctx context.Context, key objectKey) (*unstructured.Unstructured, error) {
+	options, err := json.Marshal(&metav1.DeleteOptions{
+		TypeMeta:          metav1.TypeMeta{APIVersion: "v1", Kind: "DeleteOptions"},
+		PropagationPolicy: ptr.To(metav1.DeletePropagationBackground),
+	})
+	if err != nil {
+		return nil, err
+	}
+	for {
+		answer, err := c.rest.Delete().AbsPath(segments(key)...).
+			SetHeader("Content-Type", runtime.ContentTypeJSON).Body(options).Do(ctx).Raw()
+		switch {
+		case err == nil:
+			object := &unstructured.Unstructured{}
+			if err := json.Unmarshal(answer, &object.Object); err != nil {
+				return nil, fmt.Errorf("reading the server's answer: %w", err)
+			}
+			if object.GetKind() == "Status" {
+				return nil, nil
+			}
+			return object, nil
+		case apierrors.IsNotFound(err):
+			return nil, nil
+		case !answerLost(err) || apierrors.IsInternalError(err):
+			return nil, err
+		}
+		// To delete twice does no harm.
+		if err := pause(ctx, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func segments(key objectKey) []string {
+	path := []string{"apis", key.resource.Group, key.resource.Version}
+	if key.resource.Group == "" {
+		path = []string{"api", key.resource.Version}
+	}
+	if key.namespace != "" {
+		path = append(path, "namespaces", key.namespace)
+	}
+	return append(path, key.resource.Resource, key.name)
+}
+
+// Create implements [Cluster].
+func (c *Client) Create(ctx context.Context, h *Hook) (Execution, error) {
+	targets, err := c.targets(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	e := &execution{}
+	for _, t := range targets {
+		if err := c.createObject(ctx, t, e); err != nil {
+			e.close()
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// createObject creates an object and, if somebody has to wait for what becomes of
+// it, adds it to the execution.
+func (c *Client) createObject(ctx context.Context, t target, e *execution) error {
+	isCRD := t.object.GroupVersionKind().GroupKind() == crdKind
+	if !isWorkKind(t.object.GetKind()) && !isCRD {
+		_, err := c.requestCreate(ctx, t)
+		return err
+	}
+	// With metadata.generateName the name is the server's to choose, so that
+	// interest in it can't begin before.
+	var s *subscription
+	if t.key.name != "" {
+		s = c.watch(t.key.watchKey).subscribe(t.key.name)
+	}
+	created, err := c.requestCreate(ctx, t)
+	if s == nil && err == nil {
+		s = c.watch(t.key.watchKey).subscribe(created.GetName())
+	}
+	if err == nil {
+		err = c.begin(ctx, s, created)
+	}
+	if err != nil {
+		if s != nil {
+			s.close()
+		}
+		return err
+	}
+	if isCRD {
+		c.mu.Lock()
+		c.crds[definedKind(created)] = &crd{subscription: s, uid: created.GetUID()}
+		c.mu.Unlock()
+		return nil
+	}
+	e.objects = append(e.objects, running{s, created.GetUID(), created.GetKind(), created.GetName()})
+	return nil
+}
+
+// requestCreate creates an object, exactly once even if answers are lost.
+func (c *Client) requestCreate(ctx context.Context, t target) (*unstructured.Unstructured, error) {
+	c.mu.Lock()
+	wasAbsent := c.absent[t.key]
+	delete(c.absent, t.key)
+	c.mu.Unlock()
+
+	var lost error // the first attempt's
+	for {
+		created, err := t.resource.Create(ctx, t.object, metav1.CreateOptions{FieldManager: c.options.FieldManager})
+		switch {
+		case err == nil:
+			return created, nil
+		case lost != nil && apierrors.IsAlreadyExists(err):
+			// The attempt whose answer was lost, or somebody else.
+		case t.ofHook && isNotServed(err):
+			// An established kind is served everywhere a moment later.
+			if err := pause(ctx, err); err != nil {
+				return nil, err
+			}
+			continue
+		case !answerLost(err) || t.key.name == "":
+			return nil, err
+		default:
+			lost = err
+		}
+
+		current, err := t.resource.Get(ctx, t.key.name, metav1.GetOptions{})
+		switch {
+		case err == nil && wasAbsent:
+			return current, nil
+		case err == nil:
+			return nil, fmt.Errorf("the server's answer to the creation was lost and an object of that name exists, of which nobody can tell whether it's this hook: %w", lost)
+		case apierrors.IsInternalError(lost) && apierrors.IsNotFound(err):
+			return nil, lost // a webhook that can't be reached, say: no matter for another attempt
+		case !apierrors.IsNotFound(err) && !answerLost(err):
+			return nil, err
+		}
+		if err := pause(ctx, lost); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// pause waits a moment before the next attempt. If there is no time for one it
+// returns why, with the error of the last one.
+func pause(ctx context.Context, last error) error {
+	select {
+	case <-time.After(retryDelay):
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", context.Cause(ctx), last)
+	}
+}
+
+// answerLost reports whether the server may have done what it was asked for
+// although it didn't say so.
+func answerLost(err error) bool {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		code := status.Status().Code
+		return code >= 500 && code != 501
+	}
+	return utilnet.IsConnectionReset(err) || utilnet.IsConnectionRefused(err) || utilnet.IsProbableEOF(err) ||
+		utilnet.IsTimeout(err) || utilnet.IsHTTP2ConnectionLost(err)
+}
+
+// isNotServed reports whether the server doesn't know the resource, as against
+// the object or its namespace.
+func isNotServed(err error) bool {
+	var status apierrors.APIStatus
+	return apierrors.IsNotFound(err) && errors.As(err, &status) &&
+		(status.Status().Details == nil || status.Status().Details.Name == "")
+}
+
+// execution is a hook that was created, with those of its objects that have to
+// be waited for.
+type execution struct{ objects []running }
+
+type running struct {
+	subscription *subscription
+	uid          types.UID
+	kind, name   string
+}
+
+func (e *execution) close() {
+	for _, o := range e.objects {
+		o.subscription.close()
+	}
+}
+
+// Wait implements [Execution].
+func (e *execution) Wait(ctx context.Context) error {
+	defer e.close()
+	var errs []error
+	for _, o := range e.objects {
+		err := o.subscription.await(ctx, o.uid, func(state *unstructured.Unstructured) (bool, error) {
+			if state == nil {
+				return true, ErrVanished
+			}
+			return ended(state)
+		})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// ended reports whether a Job or a Pod has ended, with an error if it failed
+// (pkg/kube/client.go, waitForJob and waitForPodSuccess).
+func ended(o *unstructured.Unstructured) (bool, error) {
+	if o.GetKind() == "Pod" {
+		phase, _, _ := unstructured.NestedString(o.Object, "status", "phase")
+		switch corev1.PodPhase(phase) {
+		case corev1.PodSucceeded:
+			return true, nil
+		case corev1.PodFailed:
+			return true, &EndedBadly{Kind: o.GetKind(), Name: o.GetName()}
+		}
+		return false, nil
+	}
+	for condition := range conditions(o) {
+		if condition["status"] != "True" {
+			continue
+		}
+		switch condition["type"] {
+		case "Complete":
+			return true, nil
+		case "Failed":
+			reason, _ := condition["reason"].(string)
+			return true, &EndedBadly{Kind: o.GetKind(), Name: o.GetName(), Reason: reason}
+		}
+	}
+	return false, nil
+}
+
+func conditions(o *unstructured.Unstructured) func(yield func(map[string]any) bool) {
+	all, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
+	return func(yield func(map[string]any) bool) {
+		for _, c := range all {
+			if condition, ok := c.(map[string]any); ok && !yield(condition) {
+				return
+			}
+		}
+	}
+}
+
+var crdKind = schema.GroupKind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}
+
+// crd is a CustomResourceDefinition that is a hook.
+type crd struct {
+	subscription *subscription
+	uid          types.UID
+}
+
+func definedKind(o *unstructured.Unstructured) schema.GroupKind {
+	group, _, _ := unstructured.NestedString(o.Object, "spec", "group")
+	kind, _, _ := unstructured.NestedString(o.Object, "spec", "names", "kind")
+	return schema.GroupKind{Group: group, Kind: kind}
+}
+
+// established returns when the kind that the definition defines is served.
+func (d *crd) established(ctx context.Context) error {
+	return d.subscription.await(ctx, d.uid, func(state *unstructured.Unstructured) (bool, error) {
+		if state == nil {
+			return true, ErrVanished
+		}
+		for condition := range conditions(state) {
+			if condition["type"] == "Established" && condition["status"] == "True" {
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+}
+
+// pods returns the pods that a hook's objects are or have started.
+func (c *Client) pods(ctx context.Context, h *Hook) ([]corev1.Pod, error) {
+	targets, err := c.targets(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	var pods []corev1.Pod
+	for _, t := range targets {
+		var options metav1.ListOptions
+		switch t.object.GetKind() {
+		case "Job":
+			options.LabelSelector = "job-name=" + t.key.name
+		case "Pod":
+			options.FieldSelector = fields.OneTermEqualSelector("metadata.name", t.key.name).String()
+		default:
+			continue
+		}
+		list, err := c.core.CoreV1().Pods(t.key.namespace).List(ctx, options)
+		if err != nil {
+			return nil, fmt.Errorf("failed to get pod list with options: %+v with error: %w", options, err)
+		}
+		pods = append(pods, list.Items...)
+	}
+	return pods, nil
+}
+
+// Logs implements [Cluster].
+func (c *Client) Logs(ctx context.Context, h *Hook, output func(namespace, pod, container string) io.Writer) error {
+	pods, err := c.pods(ctx, h)
+	if err != nil {
+		return err
+	}
+	for _, pod := range pods {
+		for _, container := range pod.Spec.Containers {
+			options := &corev1.PodLogOptions{Container: container.Name}
+			stream, err := c.core.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, options).Stream(ctx)
+			if err != nil {
+				return fmt.Errorf("failed to stream pod logs for pod: %s, container: %s: %w", pod.Name, container.Name, err)
+			}
+			_, err = io.Copy(output(pod.Namespace, pod.Name, container.Name), stream)
+			if err = errors.Join(err, stream.Close()); err != nil {
+				return fmt.Errorf("failed to read pod logs for pod: %s, container: %s: %w", pod.Name, container.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Inspect implements [Cluster].
+func (c *Client) Inspect(ctx context.Context, h *Hook, tail int) ([]ContainerReport, error) {
+	pods, err := c.pods(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	var reports []ContainerReport
+	for _, pod := range pods {
+		for _, status := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
+			report := ContainerReport{Pod: pod.Name, Container: status.Name}
+			switch {
+			case status.State.Terminated != nil && status.State.Terminated.ExitCode != 0:
+				ended := status.State.Terminated
+				report.Reason, report.Message, report.ExitCode, report.Ended = ended.Reason, ended.Message, ended.ExitCode, true
+				report.Log = c.logTail(ctx, &pod, status.Name, tail)
+			case status.State.Waiting != nil:
+				report.Reason, report.Message = status.State.Waiting.Reason, status.State.Waiting.Message
+			default:
+				continue
+			}
+			reports = append(reports, report)
+		}
+	}
+	return reports, nil
+}
+
+// logTail returns the last lines of a container's log; none if they can't be had,
+// since a failure is reported without them too.
+func (c *Client) logTail(ctx context.Context, pod *corev1.Pod, container string, lines int) []string {
+	options := &corev1.PodLogOptions{Container: container, TailLines: ptr.To(int64(lines)), LimitBytes: ptr.To(int64(64 << 10))}
+	stream, err := c.core.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, options).Stream(ctx)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = stream.Close() }()
+	var tail []string
+	scanner := bufio.NewScanner(stream)
+	for scanner.Scan() {
+		tail = append(tail, scanner.Text())
+	}
+	return tail[max(0, len(tail)-lines):]
+}

@@ -1,0 +1,169 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Cluster is what a run needs of a Kubernetes cluster. [Client] is the real one.
+//
+// Its methods are called from many goroutines at once, though never for two
+// hooks that are the same object. Each returns soon after its context is done,
+// with an error that wraps [context.Cause] of it.
+type Cluster interface {
+	// Delete deletes the hook's objects, dependents in the background, and
+	// returns when they are gone. It's no error if there are none.
+	Delete(ctx context.Context, h *Hook) error
+	// Create creates the hook's objects, and none of them twice.
+	Create(ctx context.Context, h *Hook) (Execution, error)
+	// Logs writes the logs of the hook's containers. output returns where
+	// those of one container go.
+	Logs(ctx context.Context, h *Hook, output func(namespace, pod, container string) io.Writer) error
+	// Inspect reports the containers of the hook's pods that have failed,
+	// with up to tail last lines of their logs.
+	Inspect(ctx context.Context, h *Hook, tail int) ([]ContainerReport, error)
+}
+
+// Execution is a hook that was created.
+type Execution interface {
+	// Wait returns when the hook has ended: a Job is complete or failed, a
+	// Pod succeeded or failed; anything else ends by being created. The
+	// error is an [*EndedBadly] if it failed and [ErrVanished] if somebody
+	// deleted it.
+	Wait(ctx context.Context) error
+}
+
+// ErrVanished says that a hook's object was deleted by somebody while it was
+// waited for.
+var ErrVanished = errors.New("the object was deleted while it ran")
+
+// ErrTimeout says that a hook didn't end, or its old object didn't go, within
+// [Runner.Timeout]. The text is that of Kubernetes' own waiting functions, which
+// Helm reports.
+var ErrTimeout = errors.New("timed out waiting for the condition")
+
+// ErrStopped says that hooks were not started because of [Runner.Stop].
+var ErrStopped = errors.New("interrupted")
+
+// EndedBadly says that a Job or a Pod failed.
+type EndedBadly struct {
+	Kind string
+	Name string
+	// Reason is a Job's: "BackoffLimitExceeded", "DeadlineExceeded", ...
+	Reason string
+}
+
+// Error returns Helm's words (pkg/kube/client.go, waitForJob and
+// waitForPodSuccess).
+func (e *EndedBadly) Error() string {
+	if e.Kind == "Job" {
+		return fmt.Sprintf("job %s failed: %s", e.Name, e.Reason)
+	}
+	return fmt.Sprintf("%s %s failed", strings.ToLower(e.Kind), e.Name)
+}
+
+// ContainerReport says how a container of a hook failed.
+type ContainerReport struct {
+	Pod       string
+	Container string
+	// Reason is "Error", "OOMKilled", "ImagePullBackOff", ...
+	Reason string
+	// Message is what the kubelet says beyond the reason; often empty.
+	Message string
+	// ExitCode is that of a container that has ended.
+	ExitCode int32
+	// Ended reports whether the container ran and ended.
+	Ended bool
+	// Log are the last lines of the container's log.
+	Log []string
+}
+
+// Step names within a hook's life, for [HookError.Op].
+const (
+	OpDelete  = "delete"
+	OpCreate  = "create"
+	OpWait    = "wait"
+	OpCleanUp = "clean up"
+)
+
+// HookError says which hook failed, at what and why.
+type HookError struct {
+	Event Event
+	Hook  *Hook
+	// Op is what failed: [OpDelete] of an old object, [OpCreate], [OpWait]
+	// for the hook's end, or [OpCleanUp] after all hooks had ended.
+	Op  string
+	Err error
+	// Containers are those that failed, where Op is [OpWait] and they could
+	// be found.
+	Containers []ContainerReport
+}
+
+func (e *HookError) Error() string {
+	switch e.Op {
+	case OpDelete:
+		return fmt.Sprintf("%s hook %s: deleting the object of an earlier run: %v", e.Event, e.Hook, e.Err)
+	case OpCreate:
+		return fmt.Sprintf("%s hook %s: creating: %v", e.Event, e.Hook, e.Err)
+	case OpCleanUp:
+		return fmt.Sprintf("%s hook %s: deleting after the run: %v", e.Event, e.Hook, e.Err)
+	default:
+		return fmt.Sprintf("%s hook %s: %v", e.Event, e.Hook, e.Err)
+	}
+}
+
+func (e *HookError) Unwrap() error { return e.Err }
+
+// RunError says why an event did not end well.
+type RunError struct {
+	Event Event
+	// Failures are the hooks that failed, in plan order.
+	Failures []*HookError
+	// Unknown are the hooks that still ran when the run left.
+	Unknown []*Hook
+	// NotStarted are the hooks that were held back, in plan order.
+	NotStarted []*Hook
+	// Interrupted is [ErrStopped], the cause of a cancelled context, or nil
+	// if hooks failed by themselves.
+	Interrupted error
+}
+
+func (e *RunError) Error() string {
+	var parts []string
+	if e.Interrupted != nil {
+		parts = append(parts, fmt.Sprintf("%s hooks: %v", e.Event, e.Interrupted))
+	}
+	for _, f := range e.Failures {
+		parts = append(parts, f.Error())
+	}
+	if n := len(e.Unknown); n > 0 {
+		parts = append(parts, fmt.Sprintf("left while running: %s", hookNames(e.Unknown)))
+	}
+	if n := len(e.NotStarted); n > 0 {
+		parts = append(parts, fmt.Sprintf("not started: %d", n))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Unwrap returns the failures and what interrupted the run.
+func (e *RunError) Unwrap() []error {
+	var errs []error
+	for _, f := range e.Failures {
+		errs = append(errs, f)
+	}
+	if e.Interrupted != nil {
+		errs = append(errs, e.Interrupted)
+	}
+	return errs
+}
+
+func hookNames(all []*Hook) string {
+	names := make([]string, len(all))
+	for i, h := range all {
+		names[i] = h.String()
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,168 @@
+package hooks
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+// Event is a point in the life of a release at which hooks run, as written in
+// the annotation helm.sh/hook: "pre-install", "post-upgrade", "test", ...
+type Event string
+
+// DeletePolicy says when a hook's objects are deleted, as written in the
+// annotation helm.sh/hook-delete-policy.
+type DeletePolicy string
+
+// The delete policies that Helm knows (helm.sh/helm/v3/pkg/release/hook.go).
+const (
+	DeleteBeforeCreation DeletePolicy = "before-hook-creation"
+	DeleteSucceeded      DeletePolicy = "hook-succeeded"
+	DeleteFailed         DeletePolicy = "hook-failed"
+)
+
+// LogPolicy says after which outcome a hook's logs are shown, as written in the
+// annotation helm.sh/hook-output-log-policy.
+type LogPolicy string
+
+// The log policies that Helm knows (helm.sh/helm/v3/pkg/release/hook.go).
+const (
+	LogSucceeded LogPolicy = "hook-succeeded"
+	LogFailed    LogPolicy = "hook-failed"
+)
+
+// Hook is a hook of a release. A run reads hooks and never changes them, so one
+// hook may be part of several plans.
+type Hook struct {
+	// Name is metadata.name of the hook's object.
+	Name string
+	// Kind is the kind of the hook's object.
+	Kind string
+	// Namespace is the namespace of the object where its manifest names
+	// none. It's ignored for cluster-scoped kinds.
+	Namespace string
+	// Path is the template that the hook was rendered from, for messages.
+	Path string
+	// Weight orders the hooks of an event, lowest first.
+	Weight int
+	// Events are the events at which the hook runs.
+	Events []Event
+	// DeletePolicies; none means [DeleteBeforeCreation].
+	DeletePolicies []DeletePolicy
+	// LogPolicies; none means that logs aren't shown.
+	LogPolicies []LogPolicy
+	// Objects are what the hook creates: as a rule one object, several if
+	// the hook is a List.
+	Objects []*unstructured.Unstructured
+}
+
+// String returns what identifies the hook to a person: kind and name.
+func (h *Hook) String() string { return h.Kind + "/" + h.Name }
+
+// Phase is how far a hook has come. The values are Helm's
+// (helm.sh/helm/v3/pkg/release/hook.go).
+type Phase string
+
+// The phases of a hook.
+const (
+	// Running: created, or about to be, and not ended.
+	Running Phase = "Running"
+	// Succeeded: ended well.
+	Succeeded Phase = "Succeeded"
+	// Failed: could not be created, ended badly or didn't end in time.
+	Failed Phase = "Failed"
+	// Unknown: was running when the run had to leave.
+	Unknown Phase = "Unknown"
+)
+
+// Result is what became of one hook of a plan.
+type Result struct {
+	Hook *Hook
+	// Phase is empty for a hook that was never started.
+	Phase Phase
+	// StartedAt is when the hook was about to be created; zero if it never
+	// came to that.
+	StartedAt time.Time
+	// CompletedAt is when the hook's end was seen; zero if it wasn't.
+	CompletedAt time.Time
+	// Err says why the hook failed; nil unless Phase is Failed or Unknown.
+	// It's a *[HookError].
+	Err error
+}
+
+// ParseObjects returns the objects that a hook's manifest holds: one document,
+// whose object may be a List.
+func ParseObjects(manifest string) ([]*unstructured.Unstructured, error) {
+	content := map[string]any{}
+	if err := yaml.Unmarshal([]byte(manifest), &content); err != nil {
+		return nil, fmt.Errorf("parsing the manifest: %w", err)
+	}
+	object := &unstructured.Unstructured{Object: content}
+	if !object.IsList() {
+		return []*unstructured.Unstructured{object}, nil
+	}
+	list, err := object.ToList()
+	if err != nil {
+		return nil, fmt.Errorf("parsing the list: %w", err)
+	}
+	objects := make([]*unstructured.Unstructured, len(list.Items))
+	for i := range list.Items {
+		objects[i] = &list.Items[i]
+	}
+	return objects, nil
+}
+
+// deletes reports whether the hook's objects are deleted by the policy. Helm
+// never deletes CustomResourceDefinitions by policy, since that would delete
+// all custom resources with them (pkg/action/hooks.go, deleteHookByPolicy).
+func (h *Hook) deletes(policy DeletePolicy) bool {
+	if h.Kind == "CustomResourceDefinition" {
+		return false
+	}
+	if len(h.DeletePolicies) == 0 {
+		return policy == DeleteBeforeCreation
+	}
+	return slices.Contains(h.DeletePolicies, policy)
+}
+
+// runsToCompletion reports whether the hook is done only when what it runs has
+// ended, not once it exists (pkg/kube/client.go, watchUntilReady).
+func (h *Hook) runsToCompletion() bool {
+	if isWorkKind(h.Kind) {
+		return true
+	}
+	return slices.ContainsFunc(h.Objects, func(o *unstructured.Unstructured) bool { return isWorkKind(o.GetKind()) })
+}
+
+func isWorkKind(kind string) bool { return kind == "Job" || kind == "Pod" }
+
+// identities name the objects in the cluster that the hook is, so that two hooks
+// which share an object can be told from two that don't.
+func (h *Hook) identities() []string {
+	if len(h.Objects) == 0 {
+		return []string{identity("", h.Kind, h.Namespace, h.Name)}
+	}
+	ids := make([]string, len(h.Objects))
+	for i, o := range h.Objects {
+		ids[i] = identity(o.GroupVersionKind().Group, o.GetKind(), cmp.Or(o.GetNamespace(), h.Namespace), o.GetName())
+	}
+	return ids
+}
+
+func identity(group, kind, namespace, name string) string {
+	return strings.Join([]string{group, kind, namespace, name}, "\x00")
+}
+
+// annotations returns the annotations of the hook's object. A List has none of
+// its own that Helm would read.
+func (h *Hook) annotations() map[string]string {
+	if len(h.Objects) != 1 {
+		return nil
+	}
+	return h.Objects[0].GetAnnotations()
+}

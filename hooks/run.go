@@ -1,0 +1,467 @@
+package hooks
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// logTail is how many last lines of a failed container's log are reported.
+const logTail = 10
+
+// Runner runs plans. The zero value of each field but Cluster is fine. A Runner
+// isn't changed by a run, so runs may share one.
+type Runner struct {
+	// Cluster is where the hooks run.
+	Cluster Cluster
+	// Observer is told what happens; nil: nobody is.
+	Observer Observer
+	// Timeout bounds the waiting for one hook's end, from its own start, and
+	// that for one old object to be gone. Zero: no bound.
+	Timeout time.Duration
+	// KeepGoing lets the rest of a tier run after a hook of it has failed.
+	// The event fails all the same and further tiers don't run.
+	KeepGoing bool
+	// Stop, once closed, keeps further hooks from starting. Those that run
+	// are waited for. Nil: never.
+	Stop <-chan struct{}
+	// Logs is where the logs go that hooks ask to be shown by their
+	// [LogPolicy], each hook's as one block; nil: nowhere.
+	Logs io.Writer
+}
+
+// Run runs the plan and returns the result of each of its hooks in plan order.
+//
+// It returns when all that it started has ended. The error is nil if all hooks
+// succeeded and were deleted as their policies ask, else a [*RunError]. Cancel
+// ctx to leave at once: hooks are then neither waited for nor deleted.
+func (r *Runner) Run(ctx context.Context, plan *Plan) ([]Result, error) {
+	x := &run{Runner: r, plan: plan, results: make([]Result, 0, plan.Len())}
+	for step := range plan.steps() {
+		x.results = append(x.results, Result{Hook: step.Hook})
+	}
+
+	x.observe(EventStarted{plan})
+	first := 0
+	for i, tier := range plan.Tiers {
+		x.observe(TierStarted{plan.Event, i, tier.Weight})
+		first = x.tier(ctx, tier, first)
+		x.observe(TierEnded{plan.Event, i, tier.Weight})
+		if x.failed || x.halted(ctx) {
+			break
+		}
+	}
+	cleanUp := x.cleanUp(ctx)
+	err := x.err(ctx, cleanUp)
+	x.observe(EventEnded{plan.Event, x.results, err})
+	return x.results, err
+}
+
+// run is one call of Run. The goroutine of Run owns its fields; the goroutines
+// of hooks return their results over a channel.
+type run struct {
+	*Runner
+	plan    *Plan
+	results []Result
+	failed  bool
+	stopped bool
+	ended   int
+
+	notices sync.Mutex // serialises Observe
+	output  sync.Mutex // serialises blocks of logs
+}
+
+func (x *run) observe(n Notice) {
+	if x.Observer == nil {
+		return
+	}
+	x.notices.Lock()
+	defer x.notices.Unlock()
+	x.Observer.Observe(n)
+}
+
+func (x *run) warn(h *Hook, format string, args ...any) {
+	x.observe(HookWarned{x.plan.Event, h, fmt.Sprintf(format, args...)})
+}
+
+// halted reports whether no further hook may start.
+func (x *run) halted(ctx context.Context) bool {
+	if !x.stopped {
+		select {
+		case <-x.Stop:
+			x.stop(nil)
+		default:
+		}
+	}
+	return x.stopped || ctx.Err() != nil
+}
+
+func (x *run) stop(running []*Hook) {
+	x.stopped = true
+	x.observe(Stopping{x.plan.Event, running, len(x.results) - x.ended - len(running)})
+}
+
+// tier runs the stages of a tier whose first hook is x.results[first], and
+// returns the index after its last.
+func (x *run) tier(ctx context.Context, tier Tier, first int) int {
+	slots := semaphore.NewWeighted(int64(x.plan.Parallelism))
+	open := true
+	for _, stage := range tier.Stages {
+		if open {
+			x.stage(ctx, stage, slots, x.results[first:first+len(stage.Steps)])
+			open = !x.halted(ctx) && (!x.failed || x.KeepGoing)
+		}
+		first += len(stage.Steps)
+	}
+	return first
+}
+
+// stage starts the steps of a stage as slots and their order allow, and returns
+// when all that were started have ended. It alone starts hooks and takes and
+// frees slots, so a slot that becomes free goes to the first step that is ready.
+func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted, results []Result) {
+	queue := newQueue(stage.Steps)
+	running := map[int]bool{}
+	ended := make(chan int)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+
+	stop := x.Stop
+	if x.stopped {
+		stop = nil
+	}
+	for {
+		for !x.halted(ctx) && (!x.failed || x.KeepGoing) {
+			i, ok := queue.next()
+			if !ok || !slots.TryAcquire(int64(stage.Steps[i].Slots)) {
+				break
+			}
+			queue.pop()
+			running[i] = true
+			workers.Go(func() {
+				results[i] = x.hook(ctx, stage.Steps[i].Hook)
+				ended <- i
+			})
+		}
+		if len(running) == 0 {
+			return
+		}
+		select {
+		case i := <-ended:
+			slots.Release(int64(stage.Steps[i].Slots))
+			delete(running, i)
+			queue.ended(i)
+			x.ended++
+			x.failed = x.failed || results[i].Phase != Succeeded
+		case <-stop:
+			stop = nil
+			var still []*Hook
+			for i, step := range stage.Steps {
+				if running[i] {
+					still = append(still, step.Hook)
+				}
+			}
+			x.stop(still)
+		}
+	}
+}
+
+// hook runs one hook to its end.
+func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
+	result = Result{Hook: h}
+	fail := func(op string, err error) Result {
+		result.Phase = Failed
+		switch {
+		case ctx.Err() != nil:
+			// Whether it went on is not for us to know any more.
+			result.Phase = Unknown
+		case !result.StartedAt.IsZero():
+			result.CompletedAt = time.Now()
+		}
+		result.Err = &HookError{Event: x.plan.Event, Hook: h, Op: op, Err: err}
+		return result
+	}
+
+	var err error
+	if h.deletes(DeleteBeforeCreation) {
+		err = x.delete(ctx, h)
+	}
+	if ctx.Err() != nil {
+		return result // it was never started
+	}
+	defer func() { x.observe(HookEnded{x.plan.Event, result}) }()
+	if err != nil {
+		return fail(OpDelete, err)
+	}
+
+	result.StartedAt = time.Now()
+	x.observe(HookStarted{x.plan.Event, h, result.StartedAt})
+	waitCtx, cancel := x.bounded(ctx)
+	defer cancel()
+	execution, err := x.Cluster.Create(waitCtx, h)
+	if err != nil {
+		return fail(OpCreate, withCause(waitCtx, err))
+	}
+	err = execution.Wait(waitCtx)
+	if errors.Is(err, ErrVanished) {
+		x.warn(h, "%v; it counts as succeeded, as in Helm", err)
+		err = nil
+	}
+	if err != nil {
+		fail(OpWait, err)
+		if ctx.Err() == nil {
+			x.report(ctx, h, result.Err.(*HookError))
+		}
+		return result
+	}
+	result.CompletedAt = time.Now()
+	result.Phase = Succeeded
+	return result
+}
+
+// report finds out what a failed hook's pods said, while they still exist.
+func (x *run) report(ctx context.Context, h *Hook, failure *HookError) {
+	ctx, cancel := x.bounded(ctx)
+	defer cancel()
+	if slices.Contains(h.LogPolicies, LogFailed) {
+		x.showLogs(ctx, h)
+	}
+	if x.plan.Serial() {
+		// Helm says no more of a failure than its error, nor asks for more.
+		return
+	}
+	containers, err := x.Cluster.Inspect(ctx, h, logTail)
+	if err != nil {
+		x.warn(h, "could not find out why its pods failed: %v", err)
+	}
+	failure.Containers = containers
+}
+
+func (x *run) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if x.Timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, x.Timeout, ErrTimeout)
+}
+
+func (x *run) delete(ctx context.Context, h *Hook) error {
+	ctx, cancel := x.bounded(ctx)
+	defer cancel()
+	return withCause(ctx, x.Cluster.Delete(ctx, h))
+}
+
+// withCause lets an error of a request that ended with its context say why that
+// did.
+func withCause(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+}
+
+// showLogs writes the logs of a hook as one block. In a parallel run each line
+// carries the hook's name.
+func (x *run) showLogs(ctx context.Context, h *Hook) {
+	if x.Logs == nil || !h.runsToCompletion() {
+		return
+	}
+	var block bytes.Buffer
+	output := func(_, _, _ string) io.Writer { return &block }
+	if err := x.Cluster.Logs(ctx, h, output); err != nil {
+		x.warn(h, "error outputting logs for hook failure: %v", err)
+	}
+	text := block.Bytes()
+	if !x.plan.Serial() {
+		text = prefixLines(text, "["+h.Name+"] ")
+	}
+	x.output.Lock()
+	defer x.output.Unlock()
+	// A log that can't be shown must not fail the hook.
+	_, _ = x.Logs.Write(text)
+}
+
+func prefixLines(text []byte, prefix string) []byte {
+	var out bytes.Buffer
+	for line := range bytes.Lines(text) {
+		out.WriteString(prefix)
+		out.Write(bytes.TrimSuffix(line, []byte("\n")))
+		out.WriteByte('\n')
+	}
+	return out.Bytes()
+}
+
+// cleanUp shows logs and deletes hooks as their policies ask, once no hook runs
+// any more, and returns what could not be deleted.
+//
+// The order is Helm's (pkg/action/hooks.go, execHook): after success from the
+// last hook to the first; after a failure the failed ones, then those that had
+// succeeded. In a parallel plan the hooks of one stage are deleted at once.
+func (x *run) cleanUp(ctx context.Context) []*HookError {
+	if ctx.Err() != nil {
+		return nil
+	}
+	complete := x.ended == len(x.results) && !x.failed
+	if complete {
+		var errs []*HookError
+		for _, batch := range x.batches() {
+			errs = append(errs, x.deleteAll(ctx, batch, func(h *Hook) bool {
+				if slices.Contains(h.LogPolicies, LogSucceeded) {
+					x.showLogs(ctx, h)
+				}
+				return h.deletes(DeleteSucceeded)
+			})...)
+		}
+		return errs
+	}
+
+	var failed, succeeded []*Hook
+	for _, result := range x.results {
+		switch {
+		case result.Phase == Succeeded:
+			succeeded = append(succeeded, result.Hook)
+		case result.Phase == Failed && result.Err.(*HookError).Op == OpWait:
+			failed = append(failed, result.Hook)
+		case result.Phase == Failed && x.plan.Serial():
+			// Helm leaves everything where a hook could not be created.
+			return nil
+		}
+	}
+	for _, err := range x.deleteAll(ctx, failed, func(h *Hook) bool { return h.deletes(DeleteFailed) }) {
+		x.warn(err.Hook, "error deleting the hook resource on hook failure: %v", err.Err)
+	}
+	if x.plan.Serial() {
+		for _, h := range succeeded {
+			for _, err := range x.deleteAll(ctx, []*Hook{h}, func(h *Hook) bool { return h.deletes(DeleteSucceeded) }) {
+				x.warn(err.Hook, "error deleting the hook resource after it succeeded: %v", err.Err)
+			}
+		}
+		return nil
+	}
+	for _, batch := range x.batches() {
+		batch = slices.DeleteFunc(batch, func(h *Hook) bool { return !slices.Contains(succeeded, h) })
+		for _, err := range x.deleteAll(ctx, batch, func(h *Hook) bool { return h.deletes(DeleteSucceeded) }) {
+			x.warn(err.Hook, "error deleting the hook resource after it succeeded: %v", err.Err)
+		}
+	}
+	return nil
+}
+
+// batches returns the plan's hooks from the last to the first, in batches whose
+// hooks may be deleted at once: the stages, or each hook by itself in a serial
+// plan.
+func (x *run) batches() [][]*Hook {
+	var batches [][]*Hook
+	for _, tier := range slices.Backward(x.plan.Tiers) {
+		for _, stage := range slices.Backward(tier.Stages) {
+			var batch []*Hook
+			for _, step := range slices.Backward(stage.Steps) {
+				if x.plan.Serial() {
+					batches = append(batches, []*Hook{step.Hook})
+					continue
+				}
+				batch = append(batch, step.Hook)
+			}
+			if len(batch) > 0 {
+				batches = append(batches, batch)
+			}
+		}
+	}
+	return batches
+}
+
+// deleteAll deletes those of the hooks for which want says so, as many at once
+// as there are slots.
+func (x *run) deleteAll(ctx context.Context, all []*Hook, want func(*Hook) bool) []*HookError {
+	slots := semaphore.NewWeighted(int64(x.plan.Parallelism))
+	errs := make([]*HookError, len(all))
+	var workers sync.WaitGroup
+	for i, h := range all {
+		if slots.Acquire(ctx, 1) != nil {
+			break
+		}
+		workers.Go(func() {
+			defer slots.Release(1)
+			if !want(h) {
+				return
+			}
+			if err := x.delete(ctx, h); err != nil {
+				errs[i] = &HookError{Event: x.plan.Event, Hook: h, Op: OpCleanUp, Err: err}
+			}
+		})
+	}
+	workers.Wait()
+	return slices.DeleteFunc(errs, func(e *HookError) bool { return e == nil })
+}
+
+// err returns the error of the run as a whole.
+func (x *run) err(ctx context.Context, cleanUp []*HookError) error {
+	e := &RunError{Event: x.plan.Event, Failures: cleanUp}
+	for _, result := range x.results {
+		switch result.Phase {
+		case Failed:
+			e.Failures = append(e.Failures, result.Err.(*HookError))
+		case Unknown:
+			e.Unknown = append(e.Unknown, result.Hook)
+		case "":
+			e.NotStarted = append(e.NotStarted, result.Hook)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		e.Interrupted = context.Cause(ctx)
+	case x.stopped:
+		e.Interrupted = ErrStopped
+	}
+	if len(e.Failures) == 0 && len(e.Unknown) == 0 && len(e.NotStarted) == 0 && e.Interrupted == nil {
+		return nil
+	}
+	return e
+}
+
+// queue holds the steps of a stage that have not started, those first whose
+// predecessors have ended, in plan order.
+type queue struct {
+	ready      []int // ascending
+	missing    []int // predecessors of a step that have not ended
+	successors [][]int
+}
+
+func newQueue(steps []Step) *queue {
+	q := &queue{missing: make([]int, len(steps)), successors: make([][]int, len(steps))}
+	for i, step := range steps {
+		q.missing[i] = len(step.After)
+		for _, before := range step.After {
+			q.successors[before] = append(q.successors[before], i)
+		}
+		if q.missing[i] == 0 {
+			q.ready = append(q.ready, i)
+		}
+	}
+	return q
+}
+
+func (q *queue) next() (int, bool) {
+	if len(q.ready) == 0 {
+		return 0, false
+	}
+	return q.ready[0], true
+}
+
+func (q *queue) pop() { q.ready = q.ready[1:] }
+
+func (q *queue) ended(i int) {
+	for _, next := range q.successors[i] {
+		q.missing[next]--
+		if q.missing[next] == 0 {
+			at, _ := slices.BinarySearch(q.ready, next)
+			q.ready = slices.Insert(q.ready, at, next)
+		}
+	}
+}
