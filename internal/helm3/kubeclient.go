@@ -1,0 +1,127 @@
+package helm3
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"helm.sh/helm/v3/pkg/kube"
+	"helm.sh/helm/v3/pkg/release"
+)
+
+// kubeClient is Helm's kube client, decorated: it runs hooks before resources are
+// created or changed and after they are waited for. The client is embedded as it
+// is, so that every optional interface for which Helm asks stays implemented.
+type kubeClient struct {
+	*kube.Client
+	operation *Operation
+}
+
+// Create implements [kube.Interface].
+func (c *kubeClient) Create(resources kube.ResourceList) (*kube.Result, error) {
+	if err := c.operation.beforeResources(); err != nil {
+		return nil, err
+	}
+	return c.Client.Create(resources)
+}
+
+// Update implements [kube.Interface].
+func (c *kubeClient) Update(original, target kube.ResourceList, force bool) (*kube.Result, error) {
+	if err := c.operation.beforeResources(); err != nil {
+		return &kube.Result{}, err
+	}
+	return c.Client.Update(original, target, force)
+}
+
+// UpdateThreeWayMerge implements [kube.InterfaceThreeWayMerge].
+func (c *kubeClient) UpdateThreeWayMerge(original, target kube.ResourceList, force bool) (*kube.Result, error) {
+	if err := c.operation.beforeResources(); err != nil {
+		return &kube.Result{}, err
+	}
+	return c.Client.UpdateThreeWayMerge(original, target, force)
+}
+
+// Wait implements [kube.Interface].
+func (c *kubeClient) Wait(resources kube.ResourceList, timeout time.Duration) error {
+	if c.operation.pending == nil {
+		return c.Client.Wait(resources, timeout) // CRDs, before there is a record
+	}
+	return c.operation.afterResources(resources, timeout)
+}
+
+// WaitWithJobs implements [kube.Interface].
+func (c *kubeClient) WaitWithJobs(resources kube.ResourceList, timeout time.Duration) error {
+	if c.operation.pending == nil {
+		return c.Client.WaitWithJobs(resources, timeout)
+	}
+	return c.operation.afterResources(resources, timeout, kube.CheckJobs(true))
+}
+
+// WaitForDelete implements [kube.InterfaceExt]. Helm's Uninstall calls it between
+// the deletion of the resources and that of the record.
+func (c *kubeClient) WaitForDelete(resources kube.ResourceList, timeout time.Duration) error {
+	o := c.operation
+	if o.uninstalling == nil {
+		return c.Client.WaitForDelete(resources, timeout)
+	}
+	var waited error
+	if o.wait {
+		waited = c.Client.WaitForDelete(resources, timeout)
+	}
+	return errors.Join(waited, o.runHooks(o.uninstalling, release.HookPostDelete))
+}
+
+// readyInterval is how often Helm looks whether resources are ready
+// (pkg/kube/wait.go).
+const readyInterval = 2 * time.Second
+
+// waitReady waits until the resources are ready, as Helm does, but can be
+// interrupted (pkg/kube/wait.go, waitForResources).
+func (o *Operation) waitReady(resources kube.ResourceList, timeout time.Duration, checks ...kube.ReadyCheckerOption) error {
+	clients, err := o.cfg.KubernetesClientSet()
+	if err != nil {
+		return err
+	}
+	checker := kube.NewReadyChecker(clients, o.cfg.Log, append(checks, kube.PausedAsReady(true))...)
+	o.cfg.Log("beginning wait for %d resources with timeout of %v", len(resources), timeout)
+
+	stoppable, stop := o.untilStopped()
+	defer stop()
+	ctx, cancel := context.WithTimeout(stoppable, timeout)
+	defer cancel()
+	err = wait.PollUntilContextCancel(ctx, readyInterval, true, func(ctx context.Context) (bool, error) {
+		for _, resource := range resources {
+			ready, err := checker.IsReady(ctx, resource)
+			if err != nil {
+				o.cfg.Log("Error received when checking status of resource %s. Error: '%s'", resource.Name, err)
+				if isPassing(err) {
+					return false, nil
+				}
+				return false, err
+			}
+			if !ready {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+	if err != nil && stoppable.Err() != nil {
+		return context.Cause(stoppable)
+	}
+	return err
+}
+
+// isPassing reports whether the error of a request is one that Helm expects to
+// pass (pkg/kube/wait.go, isRetryableError).
+func isPassing(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return true
+	}
+	code := status.Status().Code
+	return code == 0 || code == http.StatusTooManyRequests || code >= 500 && code != http.StatusNotImplemented
+}

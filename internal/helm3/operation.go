@@ -1,0 +1,283 @@
+package helm3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/kube"
+	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
+)
+
+// Options says how an operation runs a chart's hooks.
+type Options struct {
+	// Parallelism is how many hooks of one weight run at once. 0 and 1: one
+	// after another, as Helm does.
+	Parallelism int
+	// KeepGoing lets the rest of a tier run after a hook of it has failed.
+	KeepGoing bool
+	// Stop is closed at the first signal: no further hook starts, and those
+	// that run are watched to their end.
+	Stop <-chan struct{}
+	// Observer is told what happens. May be nil.
+	Observer hooks.Observer
+	// LogOutput is where the logs go that hooks ask to be shown by the
+	// annotation helm.sh/hook-output-log-policy. Nil: nowhere.
+	LogOutput io.Writer
+	// Warn shows the user what happened beside the operation. May be nil.
+	Warn func(message string)
+}
+
+// Operation is one operation on one release, run by Helm's action package with
+// the hooks run by ours. It's made for a single call, and not safe for concurrent
+// use but for [Operation.Abandon].
+type Operation struct {
+	cfg  *action.Configuration
+	opts Options
+
+	// What the user asked of the action and is done here instead.
+	wait          bool
+	hooksDisabled bool
+	timeout       time.Duration
+
+	// ctx is the call's, kept since Helm passes none to the decorators.
+	ctx context.Context
+	// records are the release records, past the decorated driver.
+	records *storage.Storage
+	// pending is what is under way since its record was created; nil before
+	// and after.
+	pending *pendingRelease
+	// recorded says that the record of a pending release was created.
+	recorded bool
+	// uninstalling is the release that Helm's Uninstall goes on to record.
+	uninstalling *release.Release
+	// failure is what the engine returned for the last event that failed.
+	failure *hooks.RunError
+
+	mu        sync.Mutex
+	begun     bool // a record was, or is being, created
+	abandoned bool // none may be created any more
+}
+
+// New returns an operation that uses the configuration, which must have been
+// initialised and which nobody else uses meanwhile.
+func New(cfg *action.Configuration, opts Options) *Operation {
+	if opts.Warn == nil {
+		opts.Warn = func(string) {}
+	}
+	return &Operation{cfg: cfg, opts: opts}
+}
+
+// Abandon reports whether the operation has not come as far as a release record,
+// and if so makes sure that it never will: the process may then end at any time.
+// It's safe for concurrent use.
+func (o *Operation) Abandon() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.begun {
+		o.abandoned = true
+	}
+	return o.abandoned
+}
+
+// errInterrupted carries Helm's words for an operation that was cancelled.
+var errInterrupted = fmt.Errorf("%w: interrupted", context.Canceled)
+
+// events are the hooks that belong to a record's pending status, and Helm's words
+// for their failure (pkg/action/install.go, upgrade.go, rollback.go).
+type events struct {
+	pre, post             release.HookEvent
+	preFailed, postFailed string
+}
+
+var eventsOf = map[release.Status]events{
+	release.StatusPendingInstall: {
+		release.HookPreInstall, release.HookPostInstall, "failed pre-install: %w", "failed post-install: %w",
+	},
+	release.StatusPendingUpgrade: {
+		release.HookPreUpgrade, release.HookPostUpgrade, "pre-upgrade hooks failed: %w", "post-upgrade hooks failed: %w",
+	},
+	release.StatusPendingRollback: {
+		release.HookPreRollback, release.HookPostRollback, "%w", "%w",
+	},
+}
+
+// pendingRelease is a release whose record has a pending status.
+type pendingRelease struct {
+	release *release.Release
+	events  events
+	// preDone and postDone say that the hooks were run, whatever came of it.
+	preDone, postDone bool
+}
+
+// begin takes notice of the record of an operation that is about to be created.
+// It plans both events, so that hooks which can't be planned are refused while
+// the cluster is still as it was.
+func (o *Operation) begin(rel *release.Release, events events) error {
+	if !o.hooksDisabled {
+		for _, event := range []release.HookEvent{events.pre, events.post} {
+			if _, _, err := o.plan(rel, event); err != nil {
+				return err
+			}
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.abandoned {
+		return errInterrupted
+	}
+	o.begun = true
+	o.pending = &pendingRelease{release: rel, events: events}
+	return nil
+}
+
+// beforeResources runs the pre-hooks of the pending release, once.
+func (o *Operation) beforeResources() error {
+	p := o.pending
+	if p == nil || p.preDone {
+		return nil
+	}
+	p.preDone = true
+	if err := o.runHooks(p.release, p.events.pre); err != nil {
+		return fmt.Errorf(p.events.preFailed, err)
+	}
+	if o.stopped() {
+		return errInterrupted
+	}
+	return nil
+}
+
+// afterResources waits for the resources of the pending release if the user asked
+// for it, and runs the post-hooks, once.
+func (o *Operation) afterResources(resources kube.ResourceList, timeout time.Duration, checks ...kube.ReadyCheckerOption) error {
+	if err := o.beforeResources(); err != nil {
+		return err
+	}
+	p := o.pending
+	if p.postDone {
+		return nil
+	}
+	p.postDone = true
+	if o.wait {
+		if err := o.waitReady(resources, timeout, checks...); err != nil {
+			return err
+		}
+	}
+	if o.stopped() {
+		return errInterrupted
+	}
+	if err := o.runHooks(p.release, p.events.post); err != nil {
+		return fmt.Errorf(p.events.postFailed, err)
+	}
+	return nil
+}
+
+func (o *Operation) stopped() bool {
+	select {
+	case <-o.opts.Stop:
+		return true
+	default:
+		return o.ctx.Err() != nil
+	}
+}
+
+// untilStopped returns a context that ends with the operation's or when it's to
+// stop.
+func (o *Operation) untilStopped() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(o.ctx)
+	joined := make(chan struct{})
+	go func() {
+		defer close(joined)
+		select {
+		case <-o.opts.Stop:
+			cancel(errInterrupted)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		cancel(context.Canceled)
+		<-joined
+	}
+}
+
+// plan returns the plan of an event of a release, and whose hook each of its
+// hooks is.
+func (o *Operation) plan(rel *release.Release, event release.HookEvent) (*hooks.Plan, map[*hooks.Hook]*release.Hook, error) {
+	converted := make([]*hooks.Hook, len(rel.Hooks))
+	origin := make(map[*hooks.Hook]*release.Hook, len(rel.Hooks))
+	for i, h := range rel.Hooks {
+		hook, err := convert(h, rel.Namespace)
+		if err != nil {
+			return nil, nil, fmt.Errorf("unable to build kubernetes object for %s hook %s: %w", event, h.Path, err)
+		}
+		converted[i] = hook
+		origin[hook] = h
+	}
+	plan, err := hooks.NewPlan(hooks.Event(event), converted, o.opts.Parallelism)
+	return plan, origin, err
+}
+
+// runHooks runs the hooks of an event of a release. What became of them is in the
+// release, and in its record, when it returns. An error has Helm's words.
+func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) error {
+	if o.hooksDisabled {
+		return nil
+	}
+	plan, origin, err := o.plan(rel, event)
+	if err != nil || plan.Len() == 0 {
+		return err
+	}
+	if o.stopped() {
+		return errInterrupted
+	}
+	cluster, err := o.newCluster(rel.Namespace)
+	if err != nil {
+		return err
+	}
+	defer cluster.Close()
+
+	recorder := newRecorder(rel, origin, o.records.Update, o.cfg.Log)
+	runner := hooks.Runner{
+		Cluster:   cluster,
+		Observer:  hooks.Observers(recorder, o.opts.Observer),
+		Timeout:   o.timeout,
+		KeepGoing: o.opts.KeepGoing,
+		Stop:      o.opts.Stop,
+		Logs:      o.opts.LogOutput,
+	}
+	_, err = runner.Run(o.ctx, plan)
+	recorder.finish()
+	var failure *hooks.RunError
+	if errors.As(err, &failure) {
+		o.failure = failure
+		return &hookFailure{failure, plan.Serial()}
+	}
+	return err
+}
+
+// helmBurst is the burst limit that Helm sets where the user sets none
+// (pkg/cli/environment.go).
+const helmBurst = 100
+
+func (o *Operation) newCluster(namespace string) (*hooks.Client, error) {
+	config, err := o.cfg.RESTClientGetter.ToRESTConfig()
+	if err != nil {
+		return nil, fmt.Errorf("unable to generate config for kubernetes client: %w", err)
+	}
+	mapper, err := o.cfg.RESTClientGetter.ToRESTMapper()
+	if err != nil {
+		return nil, fmt.Errorf("unable to find out what the cluster serves: %w", err)
+	}
+	if config.QPS == 0 && config.Burst == helmBurst {
+		// The slots bound the load, and the server its own.
+		config.QPS = -1
+	}
+	return hooks.NewClient(config, mapper, hooks.ClientOptions{Namespace: namespace, FieldManager: kube.ManagedFieldsManager})
+}
