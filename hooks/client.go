@@ -299,10 +299,16 @@ func (c *Client) requestDelete(ctx context.Context, key objectKey) (*unstructure
 			if err := json.Unmarshal(answer, &object.Object); err != nil {
 				return nil, fmt.Errorf("reading the server's answer: %w", err)
 			}
-			if object.GetKind() == "Status" {
+			// For some kinds the answer holds the object although it's gone,
+			// and then no event follows the version in it.
+			if object.GetKind() == "Status" || object.GetDeletionTimestamp() == nil {
 				return nil, nil
 			}
-			return object, nil
+			current, err := c.resource(key.watchKey).Get(ctx, key.name, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) || err == nil && current.GetUID() != object.GetUID() {
+				return nil, nil
+			}
+			return current, err
 		case apierrors.IsNotFound(err):
 			return nil, nil
 		case !answerLost(err) || apierrors.IsInternalError(err):

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -54,7 +55,7 @@ func (r *Runner) Run(ctx context.Context, plan *Plan) ([]Result, error) {
 		x.observe(TierStarted{plan.Event, i, tier.Weight})
 		first = x.tier(ctx, tier, first)
 		x.observe(TierEnded{plan.Event, i, tier.Weight})
-		if x.failed || x.halted(ctx) {
+		if x.failed.Load() || x.halted(ctx) {
 			break
 		}
 	}
@@ -64,15 +65,17 @@ func (r *Runner) Run(ctx context.Context, plan *Plan) ([]Result, error) {
 	return x.results, err
 }
 
-// run is one call of Run. The goroutine of Run owns its fields; the goroutines
-// of hooks return their results over a channel.
+// run is one call of Run. The goroutine of Run owns its fields but for failed; the
+// goroutines of hooks return their results over a channel.
 type run struct {
 	*Runner
 	plan    *Plan
 	results []Result
-	failed  bool
 	stopped bool
 	ended   int
+	// failed is set as soon as a hook has failed, before its pods are asked
+	// why, so that no other hook starts meanwhile.
+	failed atomic.Bool
 
 	notices sync.Mutex // serialises Observe
 	output  sync.Mutex // serialises blocks of logs
@@ -116,7 +119,7 @@ func (x *run) tier(ctx context.Context, tier Tier, first int) int {
 	for _, stage := range tier.Stages {
 		if open {
 			x.stage(ctx, stage, slots, x.results[first:first+len(stage.Steps)])
-			open = !x.halted(ctx) && (!x.failed || x.KeepGoing)
+			open = !x.halted(ctx) && (!x.failed.Load() || x.KeepGoing)
 		}
 		first += len(stage.Steps)
 	}
@@ -138,7 +141,7 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 		stop = nil
 	}
 	for {
-		for !x.halted(ctx) && (!x.failed || x.KeepGoing) {
+		for !x.halted(ctx) && (!x.failed.Load() || x.KeepGoing) {
 			i, ok := queue.next()
 			if !ok || !slots.TryAcquire(int64(stage.Steps[i].Slots)) {
 				break
@@ -159,7 +162,6 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 			delete(running, i)
 			queue.ended(i)
 			x.ended++
-			x.failed = x.failed || results[i].Phase != Succeeded
 		case <-stop:
 			stop = nil
 			var still []*Hook
@@ -177,6 +179,7 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 	result = Result{Hook: h}
 	fail := func(op string, err error) Result {
+		x.failed.Store(true)
 		result.Phase = Failed
 		switch {
 		case ctx.Err() != nil:
@@ -307,7 +310,7 @@ func (x *run) cleanUp(ctx context.Context) []*HookError {
 	if ctx.Err() != nil {
 		return nil
 	}
-	complete := x.ended == len(x.results) && !x.failed
+	complete := x.ended == len(x.results) && !x.failed.Load()
 	if complete {
 		var errs []*HookError
 		for _, batch := range x.batches() {

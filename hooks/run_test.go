@@ -22,11 +22,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fakeCluster runs hooks in virtual time. It's for what a real cluster can't
 // show: exact times and interleavings.
 type fakeCluster struct {
-	durations   map[string]time.Duration // by hook name; zero: at once
-	failures    map[string]error         // what Wait returns at the end
-	createErr   map[string]error
-	deleteErr   map[string]error
-	deleteTakes time.Duration
+	durations    map[string]time.Duration // by hook name; zero: at once
+	failures     map[string]error         // what Wait returns at the end
+	createErr    map[string]error
+	deleteErr    map[string]error
+	deleteTakes  time.Duration
+	inspectTakes time.Duration
 
 	mu      sync.Mutex
 	log     []string // calls, in order
@@ -83,7 +84,10 @@ func (c *fakeCluster) Logs(_ context.Context, h *Hook, output func(_, _, _ strin
 	return err
 }
 
-func (c *fakeCluster) Inspect(_ context.Context, h *Hook, _ int) ([]ContainerReport, error) {
+func (c *fakeCluster) Inspect(ctx context.Context, h *Hook, _ int) ([]ContainerReport, error) {
+	if err := sleep(ctx, c.inspectTakes); err != nil {
+		return nil, err
+	}
 	return []ContainerReport{{Pod: h.Name, Container: "main", Reason: "Error", ExitCode: 3, Ended: true}}, nil
 }
 
@@ -260,6 +264,21 @@ func TestFailureStopsWhatIsQueued(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestNothingStartsWhileAFailureIsLookedInto(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := &fakeCluster{
+			durations:    map[string]time.Duration{"a": time.Second, "b": 2 * time.Second},
+			failures:     map[string]error{"a": errors.New("no")},
+			inspectTakes: 5 * time.Second,
+		}
+		runner := Runner{Cluster: cluster}
+		results, _ := runner.Run(t.Context(), mustPlan(t, jobs(0, "a", "b", "c"), 2))
+		if got, want := phases(results), "a=Failed b=Succeeded c="; got != want {
+			t.Errorf("results: got %s, want %s", got, want)
+		}
+	})
 }
 
 func TestAllFailuresAreTold(t *testing.T) {

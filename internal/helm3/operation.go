@@ -12,6 +12,7 @@ import (
 	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
+	"k8s.io/client-go/rest"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
@@ -275,6 +276,8 @@ func (o *Operation) newCluster(namespace string) (*hooks.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unable to find out what the cluster serves: %w", err)
 	}
+	config = rest.CopyConfig(config)
+	config.UserAgent = rest.DefaultKubernetesUserAgent() // tells the hooks' requests from Helm's
 	if config.QPS == 0 && config.Burst == helmBurst {
 		// The slots bound the load, and the server its own.
 		config.QPS = -1

@@ -1,0 +1,362 @@
+package hooks
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+)
+
+// apiServer answers requests as a test says. It's for what a real server can't be
+// made to do at a given moment: to lose an answer, to forget its history.
+type apiServer struct {
+	answer func(call string, w http.ResponseWriter, r *http.Request)
+
+	mu    sync.Mutex
+	calls []string
+}
+
+// ServeHTTP notes the request as a call, "GET one" or "WATCH since 5", and lets
+// the test answer.
+func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_, name, _ := strings.Cut(r.URL.Path+"/", "/jobs/")
+	call := strings.TrimSuffix(r.Method+" "+strings.Trim(name, "/"), " ")
+	query := r.URL.Query()
+	switch {
+	case query.Get("watch") != "":
+		call = "WATCH since " + query.Get("resourceVersion")
+	case call == "GET":
+		call = "LIST " + query.Get("limit")
+	}
+	s.mu.Lock()
+	s.calls = append(s.calls, call)
+	s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	s.answer(call, w, r)
+}
+
+func (s *apiServer) count(call string) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.calls {
+		if c == call {
+			n++
+		}
+	}
+	return n
+}
+
+// startServer returns a client of a server that answers so.
+func startServer(t *testing.T, answer func(call string, w http.ResponseWriter, r *http.Request)) (*Client, *apiServer) {
+	t.Helper()
+	s := &apiServer{answer: answer}
+	server := httptest.NewServer(s)
+	mapper := meta.NewDefaultRESTMapper(nil)
+	mapper.Add(schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "Job"}, meta.RESTScopeNamespace)
+	client, err := NewClient(&rest.Config{Host: server.URL, QPS: -1}, mapper, ClientOptions{Namespace: "ns", FieldManager: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		client.Close()
+		server.CloseClientConnections()
+		server.Close()
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	})
+	return client, s
+}
+
+func testJob(name string) *Hook {
+	h := newHook("Job", name, 0)
+	h.Objects[0].SetAPIVersion("batch/v1")
+	return h
+}
+
+// job returns a Job as the server would. The fields are a condition's type and a
+// deletion, if not empty.
+func job(name, uid, version, condition, deleted string) string {
+	metadata := map[string]any{"name": name, "namespace": "ns", "uid": uid, "resourceVersion": version}
+	if deleted != "" {
+		metadata["deletionTimestamp"] = deleted
+	}
+	object := map[string]any{"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}
+	if condition != "" {
+		object["status"] = map[string]any{"conditions": []any{map[string]any{"type": condition, "status": "True", "reason": "BackoffLimitExceeded"}}}
+	}
+	text, err := json.Marshal(object)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+func status(w http.ResponseWriter, code int, reason string) {
+	w.WriteHeader(code)
+	fmt.Fprint(w, statusObject(code, reason))
+}
+
+func statusObject(code int, reason string) string {
+	return fmt.Sprintf(`{"apiVersion":"v1","kind":"Status","status":"Failure","reason":%q,"code":%d,"message":%q}`, reason, code, reason)
+}
+
+// stream sends watch events and holds the connection open.
+func stream(w http.ResponseWriter, r *http.Request, events ...string) {
+	for _, event := range events {
+		kind, object, _ := strings.Cut(event, " ")
+		fmt.Fprintf(w, `{"type":%q,"object":%s}`+"\n", kind, object)
+	}
+	w.(http.Flusher).Flush()
+	<-r.Context().Done()
+}
+
+// hangUp closes the connection without an answer.
+func hangUp(t *testing.T, w http.ResponseWriter) {
+	connection, _, err := w.(http.Hijacker).Hijack()
+	if err == nil {
+		err = connection.Close()
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// execute creates a hook and waits for its end.
+func execute(t *testing.T, c *Client, h *Hook) error {
+	t.Helper()
+	execution, err := c.Create(t.Context(), h)
+	if err != nil {
+		return err
+	}
+	return execution.Wait(t.Context())
+}
+
+func TestCreateWhoseAnswerIsLost(t *testing.T) {
+	for _, acted := range []bool{true, false} {
+		t.Run(fmt.Sprintf("acted=%v", acted), func(t *testing.T) {
+			var mu sync.Mutex
+			exists, posts := false, 0
+			client, server := startServer(t, func(call string, w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				switch call {
+				case "POST":
+					posts++
+					if posts == 1 {
+						exists = acted
+						hangUp(t, w)
+						return
+					}
+					exists = true
+					fmt.Fprint(w, job("one", "uid", "5", "", ""))
+				case "GET one":
+					if !exists {
+						status(w, http.StatusNotFound, "NotFound")
+						return
+					}
+					fmt.Fprint(w, job("one", "uid", "5", "", ""))
+				case "DELETE one":
+					status(w, http.StatusNotFound, "NotFound")
+				case "WATCH since 5":
+					stream(w, r, "MODIFIED "+job("one", "uid", "6", "Complete", ""))
+				default:
+					t.Errorf("unexpected request: %s", call)
+				}
+			})
+			if err := client.Delete(t.Context(), testJob("one")); err != nil {
+				t.Fatal(err)
+			}
+			if err := execute(t, client, testJob("one")); err != nil {
+				t.Errorf("error: got %v, want none", err)
+			}
+			if got, want := server.count("POST"), map[bool]int{true: 1, false: 2}[acted]; got != want {
+				t.Errorf("requests to create: got %d, want %d", got, want)
+			}
+		})
+	}
+}
+
+func TestLostAnswerIsNotTakenForSomebodyElsesObject(t *testing.T) {
+	client, server := startServer(t, func(call string, w http.ResponseWriter, _ *http.Request) {
+		if call == "POST" {
+			hangUp(t, w)
+			return
+		}
+		fmt.Fprint(w, job("one", "uid", "5", "", ""))
+	})
+	// The hook has no policy to delete an earlier object, so none was seen gone.
+	_, err := client.Create(t.Context(), testJob("one"))
+	if err == nil || !strings.Contains(err.Error(), "answer to the creation was lost") || server.count("POST") != 1 {
+		t.Errorf("got %v after %q, want an error that says what is not known", err, server.calls)
+	}
+}
+
+func TestCreateIsNotRepeatedAfterAnInternalError(t *testing.T) {
+	client, server := startServer(t, func(call string, w http.ResponseWriter, _ *http.Request) {
+		if call == "POST" {
+			status(w, http.StatusInternalServerError, "InternalError")
+			return
+		}
+		status(w, http.StatusNotFound, "NotFound")
+	})
+	if _, err := client.Create(t.Context(), testJob("one")); err == nil || server.count("POST") != 1 {
+		t.Errorf("got %v after %q, want the error of the only attempt", err, server.calls)
+	}
+}
+
+func TestWatchThatExpires(t *testing.T) {
+	for _, refused := range []bool{true, false} {
+		t.Run(fmt.Sprintf("refused=%v", refused), func(t *testing.T) {
+			client, server := startServer(t, func(call string, w http.ResponseWriter, r *http.Request) {
+				switch call {
+				case "POST":
+					fmt.Fprint(w, job("one", "uid", "5", "", ""))
+				case "WATCH since 5":
+					if refused {
+						status(w, http.StatusGone, "Expired")
+						return
+					}
+					stream(w, r, "ERROR "+statusObject(http.StatusGone, "Expired"))
+				case "LIST 1":
+					fmt.Fprint(w, `{"apiVersion":"batch/v1","kind":"JobList","metadata":{"resourceVersion":"90"},"items":[]}`)
+				case "GET one":
+					fmt.Fprint(w, job("one", "uid", "80", "Failed", ""))
+				case "WATCH since 90":
+					stream(w, r)
+				default:
+					t.Errorf("unexpected request: %s", call)
+				}
+			})
+			err := execute(t, client, testJob("one"))
+			var bad *EndedBadly
+			if !errors.As(err, &bad) || bad.Reason != "BackoffLimitExceeded" {
+				t.Errorf("got %v after %q, want the failure that was read anew", err, server.calls)
+			}
+		})
+	}
+}
+
+func TestObjectThatVanishedWhileTheWatchWasLost(t *testing.T) {
+	client, _ := startServer(t, func(call string, w http.ResponseWriter, r *http.Request) {
+		switch call {
+		case "POST":
+			fmt.Fprint(w, job("one", "uid", "5", "", ""))
+		case "WATCH since 5":
+			stream(w, r, "ERROR "+statusObject(http.StatusGone, "Expired"))
+		case "LIST 1":
+			fmt.Fprint(w, `{"apiVersion":"batch/v1","kind":"JobList","metadata":{"resourceVersion":"90"},"items":[]}`)
+		case "GET one":
+			status(w, http.StatusNotFound, "NotFound")
+		default:
+			stream(w, r)
+		}
+	})
+	if err := execute(t, client, testJob("one")); !errors.Is(err, ErrVanished) {
+		t.Errorf("got %v, want ErrVanished", err)
+	}
+}
+
+func TestWatchThatBeganAfterTheObject(t *testing.T) {
+	client, server := startServer(t, func(call string, w http.ResponseWriter, r *http.Request) {
+		switch call {
+		case "POST":
+			// The second object's answer overtook that of the first.
+			fmt.Fprint(w, job("late", "uid-late", "3", "", ""))
+		case "GET late":
+			fmt.Fprint(w, job("late", "uid-late", "4", "Complete", ""))
+		case "WATCH since 7":
+			stream(w, r)
+		default:
+			t.Errorf("unexpected request: %s", call)
+		}
+	})
+	key := watchKey{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, "ns"}
+	early := client.watch(key).subscribe("early")
+	defer early.close()
+	state := testJob("early").Objects[0].DeepCopy()
+	state.SetResourceVersion("7")
+	if err := client.begin(t.Context(), early, state); err != nil {
+		t.Fatal(err)
+	}
+	if err := execute(t, client, testJob("late")); err != nil {
+		t.Errorf("got %v after %q, want the end that the watch can't show", err, server.calls)
+	}
+}
+
+func TestWatchThatIsForbidden(t *testing.T) {
+	client, _ := startServer(t, func(call string, w http.ResponseWriter, _ *http.Request) {
+		if call == "POST" {
+			fmt.Fprint(w, job("one", "uid", "5", "", ""))
+			return
+		}
+		status(w, http.StatusForbidden, "Forbidden")
+	})
+	err := execute(t, client, testJob("one"))
+	if err == nil || !strings.Contains(err.Error(), `watching jobs in namespace "ns"`) {
+		t.Errorf("got %v, want an error that says what may not be watched", err)
+	}
+}
+
+func TestDeleteReturnsWhenTheObjectIsGone(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer string
+		want   []string
+	}{
+		{"at once", `{"apiVersion":"v1","kind":"Status","status":"Success"}`, []string{"DELETE one"}},
+		{"at once, with the object", job("one", "uid", "5", "", ""), []string{"DELETE one"}},
+		{"after its finalizers", job("one", "uid", "5", "", "2026-01-01T00:00:00Z"), []string{"DELETE one", "GET one", "WATCH since 6"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			client, server := startServer(t, func(call string, w http.ResponseWriter, r *http.Request) {
+				switch call {
+				case "DELETE one":
+					fmt.Fprint(w, test.answer)
+				case "GET one":
+					fmt.Fprint(w, job("one", "uid", "6", "", "2026-01-01T00:00:00Z"))
+				case "WATCH since 6":
+					// One of the same name that came later doesn't count.
+					stream(w, r, "DELETED "+job("one", "uid", "9", "", ""), "ADDED "+job("one", "uid-2", "10", "", ""))
+				default:
+					t.Errorf("unexpected request: %s", call)
+				}
+			})
+			if err := client.Delete(t.Context(), testJob("one")); err != nil {
+				t.Fatal(err)
+			}
+			server.mu.Lock()
+			defer server.mu.Unlock()
+			if !slices.Equal(server.calls, test.want) {
+				t.Errorf("requests: got %q, want %q", server.calls, test.want)
+			}
+		})
+	}
+}
+
+func TestDeleteNeverDeletesACollection(t *testing.T) {
+	client, server := startServer(t, func(string, http.ResponseWriter, *http.Request) {})
+	nameless := testJob("")
+	if err := client.Delete(t.Context(), nameless); err == nil || len(server.calls) != 0 {
+		t.Errorf("got %v after %q, want an error and no request", err, server.calls)
+	}
+}
+
+func TestUnknownKind(t *testing.T) {
+	client, _ := startServer(t, func(string, http.ResponseWriter, *http.Request) {})
+	h := newHook("Widget", "w", 0)
+	h.Objects[0].SetAPIVersion("example.com/v1")
+	_, err := client.Create(t.Context(), h)
+	var unmapped *MappingError
+	want := "resource mapping not found for name: \"w\" namespace: \"\" from \"\": no matches for kind \"Widget\" in version \"example.com/v1\"\nensure CRDs are installed first"
+	if !errors.As(err, &unmapped) || err.Error() != want {
+		t.Errorf("error:\ngot  %v\nwant %s", err, want)
+	}
+}
