@@ -103,15 +103,20 @@ type HookError struct {
 }
 
 func (e *HookError) Error() string {
+	return fmt.Sprintf("%s hook %s: %s", e.Event, e.Hook, e.Problem())
+}
+
+// Problem returns what failed and why, without naming the hook.
+func (e *HookError) Problem() string {
 	switch e.Op {
 	case OpDelete:
-		return fmt.Sprintf("%s hook %s: deleting the object of an earlier run: %v", e.Event, e.Hook, e.Err)
+		return fmt.Sprintf("deleting the object of an earlier run: %v", e.Err)
 	case OpCreate:
-		return fmt.Sprintf("%s hook %s: creating: %v", e.Event, e.Hook, e.Err)
+		return fmt.Sprintf("creating: %v", e.Err)
 	case OpCleanUp:
-		return fmt.Sprintf("%s hook %s: deleting after the run: %v", e.Event, e.Hook, e.Err)
+		return fmt.Sprintf("deleting after the run: %v", e.Err)
 	default:
-		return fmt.Sprintf("%s hook %s: %v", e.Event, e.Hook, e.Err)
+		return e.Err.Error()
 	}
 }
 

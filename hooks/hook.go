@@ -91,8 +91,7 @@ type Result struct {
 	// CompletedAt is when the hook's end was seen; zero if it wasn't.
 	CompletedAt time.Time
 	// Err says why the hook failed; nil unless Phase is Failed or Unknown.
-	// It's a *[HookError].
-	Err error
+	Err *HookError
 }
 
 // ParseObjects returns the objects that a hook's manifest holds: one document,

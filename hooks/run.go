@@ -220,7 +220,7 @@ func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 	if err != nil {
 		fail(OpWait, err)
 		if ctx.Err() == nil {
-			x.report(ctx, h, result.Err.(*HookError))
+			x.report(ctx, h, result.Err)
 		}
 		return result
 	}
@@ -329,7 +329,7 @@ func (x *run) cleanUp(ctx context.Context) []*HookError {
 		switch {
 		case result.Phase == Succeeded:
 			succeeded = append(succeeded, result.Hook)
-		case result.Phase == Failed && result.Err.(*HookError).Op == OpWait:
+		case result.Phase == Failed && result.Err.Op == OpWait:
 			failed = append(failed, result.Hook)
 		case result.Phase == Failed && x.plan.Serial():
 			// Helm leaves everything where a hook could not be created.
@@ -409,7 +409,7 @@ func (x *run) err(ctx context.Context, cleanUp []*HookError) error {
 	for _, result := range x.results {
 		switch result.Phase {
 		case Failed:
-			e.Failures = append(e.Failures, result.Err.(*HookError))
+			e.Failures = append(e.Failures, result.Err)
 		case Unknown:
 			e.Unknown = append(e.Unknown, result.Hook)
 		case "":

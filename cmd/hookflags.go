@@ -1,0 +1,77 @@
+package cmd
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// parallelismEnv is the default of --hook-parallelism.
+const parallelismEnv = "HELM_HOOK_PARALLELISM"
+
+// hookFlags are the flags that Helm's commands don't have.
+type hookFlags struct {
+	parallelism parallelism
+	keepGoing   bool
+}
+
+// addHookFlags declares how hooks are run, the same for every command that does.
+// They're checked before the command runs.
+func addHookFlags(cmd *cobra.Command) *hookFlags {
+	h := &hookFlags{parallelism: defaultParallelism(os.Getenv(parallelismEnv))}
+	cmd.PreRunE = func(*cobra.Command, []string) error { return h.parallelism.bad }
+	f := cmd.Flags()
+	f.Var(&h.parallelism, "hook-parallelism", "run up to this many hooks of equal weight at once. 0 and 1 run hooks one after another, as Helm does. $"+parallelismEnv+" sets the default")
+	f.BoolVar(&h.keepGoing, "hook-keep-going", false, "if set, the other hooks of the same weight still run after a hook has failed. The operation fails all the same")
+	return h
+}
+
+var errParallelism = fmt.Errorf("must be a whole number from 0 to %d; 0 and 1 run hooks one after another", math.MaxInt32)
+
+// parallelism is the value of --hook-parallelism.
+type parallelism struct {
+	n int
+	// bad is what's wrong with the default. It's kept until the flags have
+	// been parsed, since an explicit flag overrides a bad default.
+	bad error
+}
+
+// defaultParallelism returns the value that the environment variable sets; the
+// empty string sets 0.
+func defaultParallelism(env string) parallelism {
+	if env == "" {
+		return parallelism{}
+	}
+	n, err := parseParallelism(env)
+	if err != nil {
+		return parallelism{bad: fmt.Errorf("invalid value %q of the environment variable %s: %w", env, parallelismEnv, err)}
+	}
+	return parallelism{n: n}
+}
+
+func parseParallelism(s string) (int, error) {
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil || n < 0 {
+		return 0, errParallelism
+	}
+	return int(n), nil
+}
+
+// Set, String and Type implement [pflag.Value].
+func (p *parallelism) Set(s string) error {
+	n, err := parseParallelism(s)
+	if err != nil {
+		return err
+	}
+	*p = parallelism{n: n}
+	return nil
+}
+
+func (p *parallelism) String() string { return strconv.Itoa(p.n) }
+func (p *parallelism) Type() string   { return "int" }
+
+var _ pflag.Value = (*parallelism)(nil)

@@ -1,0 +1,134 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/release"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
+)
+
+// leaveTimeout bounds how long an operation may take to write its record after
+// it was told to leave at once.
+const leaveTimeout = 5 * time.Second
+
+// operation is what the commands need of a [helm3.Operation].
+type operation interface {
+	Install(context.Context, *action.Install, *chart.Chart, map[string]any) (*release.Release, error)
+	Abandon() bool
+}
+
+// operate makes an operation with the hooks' flags and runs work on it in a
+// goroutine of its own, so that signals are answered whatever it is doing.
+// subject is what Helm calls the release in its line about a cancellation.
+//
+// The error is work's own, or says that the operation was interrupted; see
+// [completed] for one that was interrupted too late.
+func (p *program) operate(cfg *action.Configuration, flags *hookFlags, subject string, work func(context.Context, operation) error) error {
+	n := flags.parallelism.n
+	stop := make(chan struct{})
+	op := p.newOperation(cfg, helm3.Options{
+		Parallelism: n,
+		KeepGoing:   flags.keepGoing,
+		Stop:        stop,
+		Observer:    display.NewPlain(p.ErrOut, n > 1),
+		LogOutput:   p.ErrOut,
+		Warn:        p.warn,
+	})
+	in := p.interrupts()
+	defer in.close()
+	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, subject: subject, stop: stop}
+	return s.supervise(op, func(ctx context.Context) error { return work(ctx, op) })
+}
+
+// supervisor stands between an operation and what may interrupt it.
+type supervisor struct {
+	*interrupts
+	out, errOut io.Writer
+	subject     string
+	// stop is closed at the first interruption.
+	stop chan struct{}
+}
+
+// supervise runs work in a goroutine and answers interruptions meanwhile.
+//
+// The first one, whatever its kind, closes stop; work then ends by itself when
+// the hooks that run have ended, unless op can be abandoned, which returns at
+// once. The second SIGINT or SIGTERM cancels work's context, releases the
+// signals, so that a third one kills, and returns after leaveTimeout at the
+// latest. A hang-up and the loss of the parent never count as second: they come
+// along with a Ctrl-C or with each other, and nobody asked twice.
+//
+// When supervise returns before work has, the process is expected to end.
+func (s supervisor) supervise(op interface{ Abandon() bool }, work func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- work(ctx) }()
+
+	var (
+		orphaned    = s.orphaned
+		interrupted bool
+		code        int // of the first signal
+		asked       int // how often a person or a supervisor asked
+		late        <-chan time.Time
+	)
+	for {
+		select {
+		case err := <-done:
+			if !interrupted {
+				return err
+			}
+			if err == nil {
+				return s.interruption(code, true, errors.New("interrupted too late: the operation was already complete"))
+			}
+			return s.interruption(code, false, err)
+		case <-late:
+			return s.interruption(code, false, fmt.Errorf("left while the record of release %q was still being written; see helm status", s.subject))
+		case <-orphaned:
+			orphaned = nil
+		case sig := <-s.signals:
+			if code == 0 {
+				code = signalCode(sig)
+			}
+			if sig != syscall.SIGHUP {
+				asked++
+			}
+		}
+
+		if !interrupted {
+			interrupted = true
+			close(s.stop)
+			// Helm says so on stdout (cmd/helm/install.go).
+			fmt.Fprintf(s.out, "Release %s has been cancelled.\n", s.subject)
+			if op.Abandon() {
+				return s.interruption(code, false, fmt.Errorf("interrupted before the release was recorded: %w", context.Canceled))
+			}
+		}
+		if asked > 1 && late == nil {
+			fmt.Fprintln(s.errOut, "Leaving at once; hooks that run go on in the cluster.")
+			s.release()
+			cancel()
+			late = time.After(leaveTimeout)
+		}
+	}
+}
+
+// interruption returns the error with which an interrupted operation ends. A
+// code of 0 stands for the loss of the parent: what ended it was most likely a
+// SIGTERM, which a plugin isn't told of.
+func (s supervisor) interruption(code int, completed bool, err error) error {
+	if code == 0 {
+		code = signalCode(os.Signal(syscall.SIGTERM))
+	}
+	return &interruptedError{err: err, code: code, completed: completed}
+}

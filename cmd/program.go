@@ -1,0 +1,85 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"sync"
+	"time"
+
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/cli"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
+)
+
+// program is what the commands of one run share.
+type program struct {
+	genericiooptions.IOStreams
+	version string
+	// plugin is the name by which Helm called us, empty for the bare binary.
+	plugin   string
+	settings *cli.EnvSettings
+	logger   *log.Logger
+
+	// newOperation and interrupts are what tests put something else for.
+	newOperation func(*action.Configuration, helm3.Options) operation
+	interrupts   func() *interrupts
+}
+
+// newProgram reads the environment: Helm's settings, and whether Helm called us.
+func newProgram(streams genericiooptions.IOStreams, version string) *program {
+	streams.ErrOut = &lockedWriter{w: streams.ErrOut}
+	p := &program{
+		IOStreams: streams,
+		version:   version,
+		plugin:    os.Getenv("HELM_PLUGIN_NAME"),
+		settings:  cli.New(),
+		logger:    log.New(streams.ErrOut, "", log.Lshortfile),
+		newOperation: func(cfg *action.Configuration, opts helm3.Options) operation {
+			return helm3.New(cfg, opts)
+		},
+	}
+	parent := 0
+	if p.plugin != "" {
+		// Taken now, since the parent may be gone by the time it's watched.
+		parent = os.Getppid()
+	}
+	p.interrupts = func() *interrupts { return watchInterrupts(parent) }
+	return p
+}
+
+// name is what the user typed to get here.
+func (p *program) name() string {
+	if p.plugin != "" {
+		return "helm " + p.plugin
+	}
+	return "helm-parallel-hooks"
+}
+
+// debug logs to stderr if --debug was given, as Helm does (cmd/helm/helm.go).
+func (p *program) debug(format string, args ...any) {
+	if p.settings.Debug {
+		p.logger.Output(2, fmt.Sprintf("%s [debug] %s\n", time.Now(), fmt.Sprintf(format, args...)))
+	}
+}
+
+// warn tells the user something on stderr, in Helm's form.
+func (p *program) warn(message string) {
+	fmt.Fprintf(p.ErrOut, "WARNING: %s\n", message)
+}
+
+// lockedWriter lets goroutines share a writer. Each call of Write is one of the
+// underlying writer's, so lines that are written whole stay whole.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}

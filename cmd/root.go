@@ -1,0 +1,82 @@
+// Package cmd is the command line of helm-parallel-hooks: its commands, their
+// flags, what they print and their exit codes. What hooks do and how they're run
+// is not its business: see internal/helm3 and hooks.
+package cmd
+
+import (
+	"flag"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/klog/v2"
+)
+
+const rootDesc = `Run a chart's hooks in parallel.
+
+The commands here do what Helm's commands of the same names do and take the same
+flags. With --hook-parallelism N, or HELM_HOOK_PARALLELISM=N, up to N hooks of
+equal weight run at once; a hook never starts before every hook of a lower weight
+has ended well. Without it hooks run one after another, as in Helm.
+`
+
+// Run runs the command line args, without the program's name, and returns its
+// error after printing it. version is the program's own, empty if it's unknown.
+//
+// Run reads the environment that Helm and its plugins know (HELM_NAMESPACE,
+// KUBECONFIG, HELM_DRIVER, ...). Nothing is contacted before arguments and flags
+// have been found valid.
+func Run(streams genericiooptions.IOStreams, args []string, version string) error {
+	return newProgram(streams, version).run(args)
+}
+
+func (p *program) run(args []string) error {
+	root := newRootCmd(p)
+	root.SetArgs(args)
+	err := root.Execute()
+	if err != nil {
+		p.debug("%+v", err)
+	}
+	return err
+}
+
+func newRootCmd(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:          "helm-parallel-hooks",
+		Short:        "Run a chart's hooks in parallel.",
+		Long:         rootDesc,
+		SilenceUsage: true,
+		Annotations:  map[string]string{cobra.CommandDisplayNameAnnotation: p.name()},
+	}
+	cmd.SetIn(p.In)
+	cmd.SetOut(p.Out)
+	cmd.SetErr(p.ErrOut)
+
+	f := cmd.PersistentFlags()
+	p.settings.AddFlags(f)
+	// Helm passes a token on in the environment, whence it becomes the flag's
+	// default; help must not show it.
+	f.Lookup("kube-token").DefValue = ""
+	addKlogFlags(f)
+	addHelm4GlobalFlags(f)
+
+	cmd.AddCommand(
+		newInstallCmd(p),
+		newVersionCmd(p),
+	)
+	return cmd
+}
+
+// addKlogFlags adds the flags of client-go's log, hidden and with hyphens, as
+// Helm does (cmd/helm/flags.go).
+func addKlogFlags(f *pflag.FlagSet) {
+	local := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(local)
+	local.VisitAll(func(fl *flag.Flag) {
+		fl.Name = strings.ReplaceAll(fl.Name, "_", "-")
+		added := pflag.PFlagFromGoFlag(fl)
+		added.Hidden = true
+		f.AddFlag(added)
+	})
+}

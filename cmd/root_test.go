@@ -1,0 +1,121 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"testing"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+)
+
+func discard() genericiooptions.IOStreams {
+	return genericiooptions.IOStreams{In: strings.NewReader(""), Out: io.Discard, ErrOut: io.Discard}
+}
+
+func TestNameIsWhatTheUserTyped(t *testing.T) {
+	for plugin, want := range map[string]string{
+		"":               "Error: \"helm-parallel-hooks install\" requires at least 1 argument\n\nUsage:  helm-parallel-hooks install [NAME] [CHART] [flags]\n",
+		"parallel-hooks": "Error: \"helm parallel-hooks install\" requires at least 1 argument\n\nUsage:  helm parallel-hooks install [NAME] [CHART] [flags]\n",
+	} {
+		isolate(t)
+		t.Setenv("HELM_PLUGIN_NAME", plugin)
+		if got, _ := runWith(t, plainHelm{}, "install"); got != (outcome{"", want, 1}) {
+			t.Errorf("plugin %q: got %+v, want %q", plugin, got, want)
+		}
+	}
+}
+
+func TestHintAtSwallowedArguments(t *testing.T) {
+	const hint = "Write --kube-insecure-skip-tls-verify=true instead"
+	for _, test := range []struct {
+		plugin, insecure, args string
+		want                   bool
+	}{
+		{"parallel-hooks", "true", "install", true},
+		{"parallel-hooks", "true", "install web", true},
+		{"parallel-hooks", "true", "install web testdata/charts/shop url", true},
+		{"parallel-hooks", "true", "install web testdata/charts/none", false},
+		{"parallel-hooks", "false", "install", false},
+		{"", "true", "install", false},
+	} {
+		isolate(t)
+		t.Setenv("HELM_PLUGIN_NAME", test.plugin)
+		t.Setenv("HELM_KUBEINSECURE_SKIP_TLS_VERIFY", test.insecure)
+		got, _ := runWith(t, plainHelm{}, strings.Fields(test.args)...)
+		if strings.Contains(got.stderr, hint) != test.want || got.code != 1 {
+			t.Errorf("%+v: got %+v, want the hint: %v", test, got, test.want)
+		}
+	}
+}
+
+func TestNoCommandPrintsHelp(t *testing.T) {
+	isolate(t)
+	got, _ := runWith(t, plainHelm{})
+	if got.code != 0 || got.stderr != "" || !strings.Contains(got.stdout, "Available Commands:") {
+		t.Errorf("got %+v, want help", got)
+	}
+}
+
+func TestBadStorageDriver(t *testing.T) {
+	isolate(t)
+	t.Setenv("HELM_DRIVER", "paper")
+	got, _ := runWith(t, plainHelm{}, "install", "web", "testdata/charts/shop")
+	want := outcome{"", "Error: INSTALLATION FAILED: preparing release storage (HELM_DRIVER=\"paper\"): unknown driver \"paper\"\n", 1}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestExitCode(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{errors.New("x"), 1},
+		{fmt.Errorf("INSTALLATION FAILED: %w", &interruptedError{err: errors.New("x"), code: 130}), 130},
+	} {
+		if got := ExitCode(test.err); got != test.want {
+			t.Errorf("ExitCode(%v) = %d, want %d", test.err, got, test.want)
+		}
+	}
+	if got := signalCode(syscall.SIGHUP); got != 129 {
+		t.Errorf("signalCode(SIGHUP) = %d, want 129", got)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	isolate(t)
+	if got, _ := runWith(t, plainHelm{}, "version", "--short"); got != (outcome{"v0.0.1\n", "", 0}) {
+		t.Errorf("version --short: got %+v", got)
+	}
+	got, _ := runWith(t, plainHelm{}, "version")
+	if !strings.HasPrefix(got.stdout, "helm-parallel-hooks v0.0.1 (Helm library ") || got.code != 0 {
+		t.Errorf("version: got %+v", got)
+	}
+	if got, _ := runWith(t, plainHelm{}, "version", "now"); got.code != 1 {
+		t.Errorf("version with an argument: got %+v, want exit code 1", got)
+	}
+}
+
+func TestPluginVersion(t *testing.T) {
+	for _, test := range []struct{ linked, module, want string }{
+		{"0.1.0", "v9", "v0.1.0"},
+		{"v0.1.0", "v9", "v0.1.0"},
+		{"", "v0.2.0", "v0.2.0"},
+		{"", "", "(unknown)"},
+	} {
+		info := &debug.BuildInfo{Main: debug.Module{Version: test.module}}
+		if got := pluginVersion(test.linked, info); got != test.want {
+			t.Errorf("pluginVersion(%q, %q) = %q, want %q", test.linked, test.module, got, test.want)
+		}
+	}
+	info := &debug.BuildInfo{Deps: []*debug.Module{{Path: "other"}, {Path: "helm.sh/helm/v3", Version: "v3.22.0"}}}
+	if got := moduleVersion(info, "helm.sh/helm/v3"); got != "v3.22.0" {
+		t.Errorf("moduleVersion() = %q, want v3.22.0", got)
+	}
+}
