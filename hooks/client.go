@@ -234,8 +234,8 @@ func (c *Client) watch(key watchKey) *sharedWatch {
 	return w
 }
 
-func (c *Client) begin(ctx context.Context, s *subscription, state *unstructured.Unstructured) error {
-	return s.begin(ctx, state, func(since string) {
+func (c *Client) begin(ctx context.Context, s *subscription, seen *unstructured.Unstructured) error {
+	return s.begin(ctx, seen, func(since string) {
 		c.watches.Go(func() { s.watch.run(c.ctx, since) })
 	})
 }
@@ -269,7 +269,7 @@ func (c *Client) deleteObject(ctx context.Context, t target) error {
 		if err := c.begin(ctx, subscription, left); err != nil {
 			return err
 		}
-		gone := func(state *unstructured.Unstructured) (bool, error) { return state == nil, nil }
+		gone := func(s state) (bool, error) { return s.deleted, nil }
 		if err := subscription.await(ctx, left.GetUID(), gone); err != nil {
 			return err
 		}
@@ -484,11 +484,14 @@ func (e *execution) Wait(ctx context.Context) error {
 	defer e.close()
 	var errs []error
 	for _, o := range e.objects {
-		err := o.subscription.await(ctx, o.uid, func(state *unstructured.Unstructured) (bool, error) {
-			if state == nil {
+		err := o.subscription.await(ctx, o.uid, func(s state) (bool, error) {
+			if done, err := ended(s.object); done {
+				return true, err
+			}
+			if s.deleted {
 				return true, ErrVanished
 			}
-			return ended(state)
+			return false, nil
 		})
 		errs = append(errs, err)
 	}
@@ -550,11 +553,11 @@ func definedKind(o *unstructured.Unstructured) schema.GroupKind {
 
 // established returns when the kind that the definition defines is served.
 func (d *crd) established(ctx context.Context) error {
-	return d.subscription.await(ctx, d.uid, func(state *unstructured.Unstructured) (bool, error) {
-		if state == nil {
+	return d.subscription.await(ctx, d.uid, func(s state) (bool, error) {
+		if s.deleted {
 			return true, ErrVanished
 		}
-		for condition := range conditions(state) {
+		for condition := range conditions(s.object) {
 			if condition["type"] == "Established" && condition["status"] == "True" {
 				return true, nil
 			}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -289,6 +290,55 @@ func TestWatchThatBeganAfterTheObject(t *testing.T) {
 	if err := execute(t, client, testJob("late")); err != nil {
 		t.Errorf("got %v after %q, want the end that the watch can't show", err, server.calls)
 	}
+}
+
+// TestJobThatFailsAndIsDeletedAtOnce: with a time to live of zero, say, its end and
+// its deletion may both be known before anybody looks.
+func TestJobThatFailsAndIsDeletedAtOnce(t *testing.T) {
+	release := make(chan struct{})
+	client, _ := startServer(t, func(call string, w http.ResponseWriter, r *http.Request) {
+		switch call {
+		case "POST":
+			fmt.Fprint(w, job("one", "uid", "5", "", ""))
+		case "WATCH since 5":
+			close(release)
+			stream(w, r, "MODIFIED "+job("one", "uid", "6", "Failed", ""), "DELETED "+job("one", "uid", "7", "Failed", ""))
+		}
+	})
+	execution, err := client.Create(t.Context(), testJob("one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-release
+	var bad *EndedBadly
+	if err := execution.Wait(t.Context()); !errors.As(err, &bad) {
+		t.Errorf("got %v, want the failure", err)
+	}
+}
+
+// TestAllWhoWaitAreWoken: several custom resources may wait for one definition.
+func TestAllWhoWaitAreWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSharedWatch(nil, "jobs")
+		s := w.subscribe("one")
+		defer s.close()
+		var waiters sync.WaitGroup
+		for range 5 {
+			waiters.Go(func() {
+				if err := s.await(t.Context(), "uid", func(now state) (bool, error) { return now.deleted, nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		object := testJob("one").Objects[0]
+		w.record("one", "uid", state{object: object})
+		w.record("one", "uid", state{deleted: true})
+		waiters.Wait()
+		if got := s.states["uid"]; got.object != object || !got.deleted {
+			t.Errorf("state: got %+v, want the object as last seen, deleted", got)
+		}
+	})
 }
 
 func TestWatchThatIsForbidden(t *testing.T) {

@@ -40,11 +40,18 @@ type sharedWatch struct {
 type subscription struct {
 	watch *sharedWatch
 	name  string
-	// changed holds a token when states or the watch's error changed.
+	// changed is closed, and replaced, when states or the watch's error
+	// change. Both fields are guarded by watch.mu.
 	changed chan struct{}
-	// states are the last known ones, guarded by watch.mu. A nil object has
-	// been deleted.
-	states map[types.UID]*unstructured.Unstructured
+	states  map[types.UID]state
+}
+
+// state is what is known of an object.
+type state struct {
+	// object is how it was last seen. What has been deleted stays, since its
+	// end may have come right before.
+	object  *unstructured.Unstructured
+	deleted bool
 }
 
 func newSharedWatch(resource dynamic.ResourceInterface, name string) *sharedWatch {
@@ -52,7 +59,7 @@ func newSharedWatch(resource dynamic.ResourceInterface, name string) *sharedWatc
 }
 
 func (w *sharedWatch) subscribe(name string) *subscription {
-	s := &subscription{watch: w, name: name, changed: make(chan struct{}, 1), states: map[types.UID]*unstructured.Unstructured{}}
+	s := &subscription{watch: w, name: name, changed: make(chan struct{}), states: map[types.UID]state{}}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.interest[name] == nil {
@@ -71,12 +78,12 @@ func (s *subscription) close() {
 	}
 }
 
-// begin makes the watch cover what happens to an object after the given state of
-// it. run starts the watch's goroutine if it hasn't been started.
-func (s *subscription) begin(ctx context.Context, state *unstructured.Unstructured, run func(since string)) error {
+// begin makes the watch cover what happens to an object after it was seen like
+// this. run starts the watch's goroutine if it hasn't been started.
+func (s *subscription) begin(ctx context.Context, seen *unstructured.Unstructured, run func(since string)) error {
 	w := s.watch
-	version := state.GetResourceVersion()
-	w.record(s.name, map[types.UID]*unstructured.Unstructured{state.GetUID(): state})
+	version := seen.GetResourceVersion()
+	w.record(s.name, seen.GetUID(), state{object: seen})
 	w.mu.Lock()
 	if w.since == "" {
 		w.since = version
@@ -90,34 +97,45 @@ func (s *subscription) begin(ctx context.Context, state *unstructured.Unstructur
 	if order, err := resourceversion.CompareResourceVersion(since, version); err == nil && order <= 0 {
 		return nil
 	}
-	// The watch began after this state, so that something may have happened
-	// in between.
-	current, err := w.resource.Get(ctx, s.name, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		w.record(s.name, map[types.UID]*unstructured.Unstructured{state.GetUID(): nil})
-	case err != nil:
+	// The watch began after the object was seen, so that something may have
+	// happened in between.
+	return w.refresh(ctx, s.name)
+}
+
+// refresh reads the object of a name and records what has become of those of
+// that name which are waited for.
+func (w *sharedWatch) refresh(ctx context.Context, name string) error {
+	current, err := w.resource.Get(ctx, name, metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
 		return err
-	default:
-		states := map[types.UID]*unstructured.Unstructured{current.GetUID(): current}
-		if current.GetUID() != state.GetUID() {
-			states[state.GetUID()] = nil
+	}
+	gone := map[types.UID]bool{}
+	w.mu.Lock()
+	for s := range w.interest[name] {
+		for uid := range s.states {
+			gone[uid] = true
 		}
-		w.record(s.name, states)
+	}
+	w.mu.Unlock()
+	if err == nil {
+		delete(gone, current.GetUID())
+		w.record(name, current.GetUID(), state{object: current})
+	}
+	for uid := range gone {
+		w.record(name, uid, state{deleted: true})
 	}
 	return nil
 }
 
-// await returns when done says so of the object with the given uid. done is
-// called with nil when the object has been deleted.
-func (s *subscription) await(ctx context.Context, uid types.UID, done func(*unstructured.Unstructured) (bool, error)) error {
+// await returns when done says so of the object with the given uid.
+func (s *subscription) await(ctx context.Context, uid types.UID, done func(state) (bool, error)) error {
 	for {
 		s.watch.mu.Lock()
-		state, known := s.states[uid]
-		failed := s.watch.err
+		current, known := s.states[uid]
+		changed, failed := s.changed, s.watch.err
 		s.watch.mu.Unlock()
 		if known {
-			if ok, err := done(state); ok || err != nil {
+			if ok, err := done(current); ok || err != nil {
 				return err
 			}
 		}
@@ -125,42 +143,42 @@ func (s *subscription) await(ctx context.Context, uid types.UID, done func(*unst
 			return failed
 		}
 		select {
-		case <-s.changed:
+		case <-changed:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// record stores states of the objects of a name for those who wait for them.
-func (w *sharedWatch) record(name string, states map[types.UID]*unstructured.Unstructured) {
+// record stores the state of an object for those who wait for one of its name.
+func (w *sharedWatch) record(name string, uid types.UID, now state) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for s := range w.interest[name] {
-		for uid, state := range states {
-			if old, known := s.states[uid]; known && isNewer(old, state) {
-				continue
-			}
-			s.states[uid] = state
-		}
+		s.states[uid] = s.states[uid].then(now)
 		s.wake()
 	}
 }
 
-// isNewer reports whether the state a of an object is newer than b.
-func isNewer(a, b *unstructured.Unstructured) bool {
-	if a == nil || b == nil {
-		return a == nil
+// then returns what is known of an object after both states were seen, in
+// whatever order: an answer to a request may come later than the event.
+func (a state) then(b state) state {
+	known := state{object: a.object, deleted: a.deleted || b.deleted}
+	if b.object != nil && (a.object == nil || !isNewer(a.object, b.object)) {
+		known.object = b.object
 	}
+	return known
+}
+
+func isNewer(a, b *unstructured.Unstructured) bool {
 	order, err := resourceversion.CompareResourceVersion(a.GetResourceVersion(), b.GetResourceVersion())
 	return err == nil && order > 0
 }
 
+// wake wakes all who wait. The caller holds watch.mu.
 func (s *subscription) wake() {
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 func (w *sharedWatch) fail(err error) {
@@ -229,11 +247,7 @@ func (w *sharedWatch) follow(ctx context.Context, since string) error {
 			if event.Type == watch.Error || !ok {
 				return apierrors.FromObject(event.Object)
 			}
-			state := object
-			if event.Type == watch.Deleted {
-				state = nil
-			}
-			w.record(object.GetName(), map[types.UID]*unstructured.Unstructured{object.GetUID(): state})
+			w.record(object.GetName(), object.GetUID(), state{object, event.Type == watch.Deleted})
 		}
 	}
 }
@@ -253,22 +267,9 @@ func (w *sharedWatch) resync(ctx context.Context) (string, error) {
 	}
 	w.mu.Unlock()
 	for _, name := range names {
-		current, err := w.resource.Get(ctx, name, metav1.GetOptions{})
-		if err != nil && !apierrors.IsNotFound(err) {
+		if err := w.refresh(ctx, name); err != nil {
 			return "", err
 		}
-		states := map[types.UID]*unstructured.Unstructured{}
-		w.mu.Lock()
-		for s := range w.interest[name] {
-			for uid := range s.states {
-				states[uid] = nil // unless it's the one that is there
-			}
-		}
-		w.mu.Unlock()
-		if err == nil {
-			states[current.GetUID()] = current
-		}
-		w.record(name, states)
 	}
 	return list.GetResourceVersion(), nil
 }
