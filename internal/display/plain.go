@@ -48,7 +48,7 @@ func (p *Plain) Observe(n hooks.Notice) {
 			p.hook(n.Event, n.Result.CompletedAt, strings.ToLower(string(n.Result.Phase)), n.Result.Hook, outcome(n.Result))
 		}
 	case hooks.HookWarned:
-		p.line("WARNING: %s hook %s: %s", n.Event, printable(n.Hook.String()), oneLine(n.Message))
+		p.line("WARNING: %s hook %s: %s", n.Event, Printable(n.Hook.String()), oneLine(n.Message))
 	case hooks.Stopping:
 		p.line("%s", stopping(n))
 	}
@@ -61,7 +61,7 @@ func (p *Plain) hook(event hooks.Event, at time.Time, what string, h *hooks.Hook
 		at = time.Now()
 	}
 	elapsed := fmt.Sprintf("+%.1fs", max(0, at.Sub(p.began)).Seconds())
-	p.line("%s  %-7s  %-9s  %s (weight %d)%s", event, elapsed, what, printable(h.String()), h.Weight, detail)
+	p.line("%s  %-7s  %-9s  %s (weight %d)%s", event, elapsed, what, Printable(h.String()), h.Weight, detail)
 }
 
 func (p *Plain) line(format string, args ...any) {
@@ -91,7 +91,7 @@ func stopping(n hooks.Stopping) string {
 	}
 	var names []string
 	for _, h := range n.Running[:min(len(n.Running), maxNamed)] {
-		names = append(names, printable(h.String()))
+		names = append(names, Printable(h.String()))
 	}
 	if more := len(n.Running) - len(names); more > 0 {
 		names = append(names, fmt.Sprintf("and %d more", more))

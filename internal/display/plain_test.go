@@ -107,13 +107,14 @@ func TestPrintable(t *testing.T) {
 		"größe \"x\" 数":  "größe \"x\" 数",
 		"a\x1b[2Jb":      `a\x1b[2Jb`,
 		"a\nb\r":         `a\nb\r`,
+		"a\tb":           "a\tb",
 		"\u202eevil":     `\u202eevil`,
 		"\xff":           `\xff`,
 		"\ufffd":         "\ufffd",
 		"":               "",
 	} {
-		if got := printable(s); got != want {
-			t.Errorf("printable(%q) = %q, want %q", s, got, want)
+		if got := Printable(s); got != want {
+			t.Errorf("Printable(%q) = %q, want %q", s, got, want)
 		}
 	}
 }

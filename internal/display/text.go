@@ -6,14 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// printable returns s with everything escaped, as in a Go string, that a
+// Printable returns s with everything escaped, as in a Go string, that a
 // terminal would not show as itself. Names and messages come from charts and
 // clusters, which could otherwise move the cursor or forge lines.
-func printable(s string) string {
+func Printable(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
-		if strconv.IsPrint(r) && (r != utf8.RuneError || size > 1) {
+		if r == '\t' || strconv.IsPrint(r) && (r != utf8.RuneError || size > 1) {
 			b.WriteRune(r)
 		} else {
 			quoted := strconv.Quote(s[i : i+size])
@@ -24,7 +24,7 @@ func printable(s string) string {
 	return b.String()
 }
 
-// oneLine returns the lines of s joined by spaces, and printable.
+// oneLine returns the lines of s joined by spaces, and made printable.
 func oneLine(s string) string {
-	return printable(strings.Join(strings.Fields(s), " "))
+	return Printable(strings.Join(strings.Fields(s), " "))
 }

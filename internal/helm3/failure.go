@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
 )
 
 // hookFailure says in Helm's words why an event failed. They go into the record's
@@ -123,7 +124,7 @@ func containers(reports []hooks.ContainerReport) string {
 			said[i] += fmt.Sprintf(", exit code %d", c.ExitCode)
 		}
 		if c.Message != "" {
-			said[i] += ": " + strings.TrimSpace(c.Message)
+			said[i] += ": " + display.Printable(strings.TrimSpace(c.Message))
 		}
 	}
 	return strings.Join(said, "; ")
@@ -156,7 +157,7 @@ func (o *Operation) withDetails(err error) error {
 			}
 			fmt.Fprintf(&details, "last lines of %s (pod %s, container %s):\n", failure.Hook, c.Pod, c.Container)
 			for _, line := range c.Log {
-				fmt.Fprintf(&details, "  | %s\n", printable(line))
+				fmt.Fprintf(&details, "  | %s\n", display.Printable(line))
 			}
 		}
 	}
@@ -164,14 +165,4 @@ func (o *Operation) withDetails(err error) error {
 		return err
 	}
 	return &detailedError{err, strings.TrimRight(details.String(), "\n")}
-}
-
-// printable replaces control characters, which could play tricks on a terminal.
-func printable(line string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '\uFFFD'
-		}
-		return r
-	}, line)
 }

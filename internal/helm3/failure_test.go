@@ -71,7 +71,7 @@ func TestLogsAreInTheErrorAndNotInTheRecord(t *testing.T) {
 	if strings.Contains(recorded.Error(), "first") {
 		t.Errorf("what is recorded holds a log: %q", recorded)
 	}
-	want := "\nlast lines of Job/a (pod a-x, container main):\n  | first\n  | red \uFFFD[31m"
+	want := "\nlast lines of Job/a (pod a-x, container main):\n  | first\n  | red \\x1b[31m"
 	if got := o.withDetails(recorded).Error(); !strings.HasSuffix(got, want) {
 		t.Errorf("error: got %q, want it to end with %q", got, want)
 	}
