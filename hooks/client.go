@@ -291,12 +291,15 @@ func (c *Client) requestDelete(ctx context.Context, key objectKey) (*unstructure
 		return nil, err
 	}
 	for {
-		answer, err := c.rest.Delete().AbsPath(segments(key)...).
-			SetHeader("Content-Type", runtime.ContentTypeJSON).Body(options).Do(ctx).Raw()
+		result := c.rest.Delete().AbsPath(segments(key)...).
+			SetHeader("Content-Type", runtime.ContentTypeJSON).Body(options).Do(ctx)
+		err := result.Error()
 		switch {
 		case err == nil:
 			object := &unstructured.Unstructured{}
-			if err := json.Unmarshal(answer, &object.Object); err != nil {
+			if answer, err := result.Raw(); err != nil {
+				return nil, err
+			} else if err := json.Unmarshal(answer, &object.Object); err != nil {
 				return nil, fmt.Errorf("reading the server's answer: %w", err)
 			}
 			// For some kinds the answer holds the object although it's gone,

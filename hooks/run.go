@@ -96,14 +96,20 @@ func (x *run) warn(h *Hook, format string, args ...any) {
 
 // halted reports whether no further hook may start.
 func (x *run) halted(ctx context.Context) bool {
-	if !x.stopped {
-		select {
-		case <-x.Stop:
-			x.stop(nil)
-		default:
-		}
+	if !x.stopped && x.told() {
+		x.stop(nil)
 	}
 	return x.stopped || ctx.Err() != nil
+}
+
+// told reports whether the run was told to stop.
+func (x *run) told() bool {
+	select {
+	case <-x.Stop:
+		return true
+	default:
+		return false
+	}
 }
 
 func (x *run) stop(running []*Hook) {
@@ -196,8 +202,11 @@ func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 	if h.deletes(DeleteBeforeCreation) {
 		err = x.delete(ctx, h)
 	}
-	if ctx.Err() != nil {
-		return result // it was never started
+	// The old object may have taken its time to go, and meanwhile all may have
+	// been told to stop: then this one was never started.
+	halted := x.told() || x.failed.Load() && !x.KeepGoing
+	if ctx.Err() != nil || err == nil && halted {
+		return result
 	}
 	defer func() { x.observe(HookEnded{x.plan.Event, result}) }()
 	if err != nil {
@@ -310,7 +319,7 @@ func (x *run) cleanUp(ctx context.Context) []*HookError {
 	if ctx.Err() != nil {
 		return nil
 	}
-	complete := x.ended == len(x.results) && !x.failed.Load()
+	complete := !slices.ContainsFunc(x.results, func(r Result) bool { return r.Phase != Succeeded })
 	if complete {
 		var errs []*HookError
 		for _, batch := range x.batches() {

@@ -334,6 +334,38 @@ func TestStopWaitsForRunningHooks(t *testing.T) {
 	})
 }
 
+// TestNothingIsCreatedAfterItsOldObjectTookTooLong: a hook whose old object still
+// goes has not started.
+func TestNothingIsCreatedAfterItsOldObjectTookTooLong(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		stop bool
+	}{{"stopped meanwhile", true}, {"another hook failed meanwhile", false}} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				all := jobs(0, "a", "b")
+				all[0].DeletePolicies = []DeletePolicy{DeleteSucceeded} // none before
+				cluster := &fakeCluster{deleteTakes: 5 * time.Second, durations: map[string]time.Duration{"a": time.Second}}
+				stop := make(chan struct{})
+				if test.stop {
+					time.AfterFunc(time.Second, func() { close(stop) })
+				} else {
+					cluster.failures = map[string]error{"a": errors.New("no")}
+				}
+				runner := Runner{Cluster: cluster, Stop: stop}
+				results, err := runner.Run(t.Context(), mustPlan(t, all, 2))
+				want := map[bool]string{true: "a=Succeeded b=", false: "a=Failed b="}[test.stop]
+				if got := phases(results); got != want || err == nil {
+					t.Errorf("got %s, %v; want %s and an error", got, err, want)
+				}
+				if slices.Contains(cluster.log, "create b") {
+					t.Errorf("calls: got %q, want no creation of b", cluster.log)
+				}
+			})
+		})
+	}
+}
+
 func TestStopBeforeTheFirstHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stop := make(chan struct{})
