@@ -1,0 +1,98 @@
+# Everything is built from source with Go alone. What is built for the tests goes to .cache/bin, and only when the
+# go.mod file that pins it has changed.
+
+export CGO_ENABLED := 0
+export GOWORK := off
+# Version control stamps would only make a clone inside another repository fail.
+export GOFLAGS := $(strip $(shell go env GOFLAGS) -buildvcs=false)
+
+BIN := $(CURDIR)/.cache/bin
+KUBERNETES := $(addprefix $(BIN)/,kube-apiserver kube-controller-manager kube-scheduler)
+BINARIES := $(KUBERNETES) $(BIN)/etcd $(BIN)/kwok $(BIN)/helm
+
+# The race detector needs a C compiler, the only thing here that Go does not bring along.
+RACE := $(if $(shell command -v $(firstword $(shell go env CC))),-race)
+STATICCHECK := go tool -modfile=$(CURDIR)/tools/go.mod staticcheck
+SHFMT := go tool -modfile=$(CURDIR)/tools/go.mod shfmt -i 2 -ci
+# shfmt finds scripts by name and by first line, but looks into no hidden folder.
+SCRIPTS := . .ci/run
+
+# $(call pinned,FOLDER,MODULE) is the version of MODULE in e2e/build/FOLDER/go.mod.
+pinned = $(or $(shell cd e2e/build/$1 && GOWORK=off go list -m -f '{{.Version}}' $2),$(error e2e/build/$1/go.mod does not say the version of $2))
+# $(call part,N,VERSION) is the Nth number of a version.
+part = $(word $1,$(subst ., ,$(patsubst v%,%,$2)))
+
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help build unit lint format test race e2e binaries demo clean
+
+help: ## List these targets.
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## Build the plugin's binary, bin/helm-parallel-hooks.
+	go build -trimpath -ldflags "-s -w -X main.version=$$(sed -n 's/^version: *"\{0,1\}\([^" ]*\).*/\1/p' plugin.yaml)" -o bin/helm-parallel-hooks .
+
+unit: ## Run the quick tests.
+	go test ./...
+
+lint: ## Check the sources: gofmt, go vet, staticcheck, shfmt.
+	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './.cache/*')) && if [ -n "$$unformatted" ]; then \
+		echo "not formatted (make format does it):" >&2; echo "$$unformatted" >&2; exit 1; fi
+	go vet ./...
+	$(STATICCHECK) ./...
+	cd e2e && go vet ./...
+	cd e2e && $(STATICCHECK) ./...
+	$(SHFMT) -d $(SCRIPTS)
+
+format: ## Format the sources as lint wants them.
+	gofmt -w $$(find . -name '*.go' -not -path './.cache/*')
+	$(SHFMT) -w $(SCRIPTS)
+
+test: lint race e2e ## Run all checks and all tests.
+
+race: ## Run the quick tests under the race detector.
+ifeq ($(RACE),)
+	@echo "WARNING: no C compiler, so the tests run WITHOUT the race detector. Install gcc to have it." >&2
+	go test ./...
+else
+	CGO_ENABLED=1 go test -race ./...
+endif
+
+# E2E_KUBECONFIG names another cluster to use; then there is no control plane of ours to build and to test.
+e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm,$(BINARIES)) ## Run the end-to-end tests on a control plane of their own.
+	cd e2e && E2E_RACE=$(RACE) go test -count=1 -p 1 -parallel 8 -timeout 30m $(if $(E2E_KUBECONFIG),.,./...)
+
+binaries: $(BINARIES) ## Build the control plane and helm.
+
+# DEMO_KUBECONFIG names another cluster to use.
+demo: $(if $(DEMO_KUBECONFIG),$(BIN)/helm,$(BINARIES)) ## Install a chart with and without parallel hooks and compare.
+	@go -C e2e build -o $(BIN)/demo ./demo
+	@exec $(BIN)/demo
+
+clean: ## Remove all that was built here.
+	rm -rf bin .cache
+
+# Same package, same output name: one rule for the three.
+$(KUBERNETES): VERSION = $(call pinned,kubernetes,k8s.io/kubernetes)
+$(KUBERNETES): $(BIN)/%: e2e/build/kubernetes/go.mod
+	@echo "Building $* $(VERSION). The first time, all of Kubernetes takes about 10 minutes on two cores."
+	@go -C e2e/build/kubernetes build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) -X k8s.io/component-base/version.gitMajor=$(call part,1,$(VERSION)) -X k8s.io/component-base/version.gitMinor=$(call part,2,$(VERSION))" -o $@ k8s.io/kubernetes/cmd/$*
+	@touch $@
+
+$(BIN)/etcd: e2e/build/etcd/go.mod
+	@echo "Building etcd $(call pinned,etcd,go.etcd.io/etcd/server/v3). The first time, this takes about 2 minutes on two cores."
+	@go -C e2e/build/etcd build -trimpath -ldflags "-s -w" -o $@ go.etcd.io/etcd/server/v3
+	@touch $@
+
+$(BIN)/kwok: e2e/build/kwok/go.mod
+	@echo "Building kwok $(call pinned,kwok,sigs.k8s.io/kwok). The first time, this takes about 4 minutes on two cores."
+	@go -C e2e/build/kwok build -trimpath -ldflags "-s -w" -o $@ sigs.k8s.io/kwok/cmd/kwok
+	@touch $@
+
+# As in Helm's own builds, templates that are rendered without a cluster see the Kubernetes version of client-go.
+$(BIN)/helm: VERSION = $(call pinned,helm,helm.sh/helm/v3)
+$(BIN)/helm: MINOR = $(call part,2,$(call pinned,helm,k8s.io/client-go))
+$(BIN)/helm: e2e/build/helm/go.mod
+	@echo "Building helm $(VERSION). The first time, this takes about 2 minutes on two cores."
+	@go -C e2e/build/helm build -trimpath -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=$(VERSION) $(foreach package,lint/rules chartutil,-X helm.sh/helm/v3/pkg/$(package).k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/$(package).k8sVersionMinor=$(MINOR))" -o $@ helm.sh/helm/v3/cmd/helm
+	@touch $@

@@ -1,0 +1,137 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
+)
+
+const nodeName = "node"
+
+// prepareCluster gives the cluster a node and a storage class, and waits for what every pod needs: the node being
+// ready, and the controller manager making service accounts.
+func prepareCluster(ctx context.Context, client kubernetes.Interface) error {
+	_, err := client.StorageV1().StorageClasses().Create(ctx, &storagev1.StorageClass{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        "standard",
+			Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"},
+		},
+		Provisioner: "parallel-hooks.test/none", // kwok.yaml binds the claims
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	_, err = client.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{
+		Name:   nodeName,
+		Labels: map[string]string{"kubernetes.io/hostname": nodeName, "kubernetes.io/os": "linux"},
+	}}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	core := client.CoreV1().RESTClient()
+	if err := waitFor(ctx, core, "nodes", metav1.NamespaceNone, nodeName, &corev1.Node{}, nodeReady); err != nil {
+		return fmt.Errorf("waiting for the node: %w", err)
+	}
+	exists := func(runtime.Object) bool { return true }
+	if err := waitFor(ctx, core, "serviceaccounts", metav1.NamespaceDefault, "default", &corev1.ServiceAccount{}, exists); err != nil {
+		return fmt.Errorf("waiting for the default service account: %w", err)
+	}
+	return nil
+}
+
+func nodeReady(object runtime.Object) bool {
+	for _, condition := range object.(*corev1.Node).Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// waitFor returns when the object of this name exists and is as it should be.
+func waitFor(
+	ctx context.Context, client cache.Getter, resource, namespace, name string, kind runtime.Object, ready func(runtime.Object) bool,
+) error {
+	lw := cache.NewListWatchFromClient(client, resource, namespace, fields.OneTermEqualSelector("metadata.name", name))
+	_, err := watchtools.UntilWithSync(ctx, lw, kind, nil, func(event watch.Event) (bool, error) {
+		return event.Type != watch.Deleted && ready(event.Object), nil
+	})
+	return err
+}
+
+// logServer is the part of a kubelet that answers requests for logs. kwok could serve files; this serves what the
+// pod's own annotation says.
+type logServer struct {
+	port   int
+	server *http.Server
+	served chan error
+}
+
+func serveLogs(client kubernetes.Interface, files *credentials) (*logServer, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
+		pod, err := client.CoreV1().Pods(r.PathValue("namespace")).Get(r.Context(), r.PathValue("pod"), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		logs, ok := pod.Annotations[LogsAnnotation]
+		if !ok {
+			logs = fmt.Sprintf("container %s ran", r.PathValue("container"))
+		}
+		fmt.Fprint(w, lastLines(logs, r.URL.Query().Get("tailLines")))
+	})
+	s := &logServer{
+		port:   listener.Addr().(*net.TCPAddr).Port,
+		server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second},
+		served: make(chan error, 1),
+	}
+	go func() { s.served <- s.server.ServeTLS(listener, files.servingCert, files.servingKey) }()
+	return s, nil
+}
+
+// lastLines returns the text with a newline at its end, or its last n lines if n is a number.
+func lastLines(text, n string) string {
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	count, err := strconv.Atoi(n)
+	if err != nil {
+		return text
+	}
+	lines := strings.SplitAfter(text, "\n")
+	lines = lines[:len(lines)-1] // what follows the last newline
+	return strings.Join(lines[max(0, len(lines)-count):], "")
+}
+
+func (s *logServer) stop() error {
+	err := s.server.Close()
+	if served := <-s.served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
