@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -195,8 +196,12 @@ func (c *Client) resource(key watchKey) dynamic.ResourceInterface {
 
 func (c *Client) mapping(ctx context.Context, gvk schema.GroupVersionKind, defined *crd) (*meta.RESTMapping, error) {
 	if defined != nil {
-		if err := defined.established(ctx); err != nil {
+		versions, err := defined.established(ctx)
+		if err != nil {
 			return nil, fmt.Errorf("waiting for the CustomResourceDefinition of %s: %w", gvk.Kind, err)
+		}
+		if !slices.Contains(versions, gvk.Version) {
+			return nil, &meta.NoKindMatchError{GroupKind: gvk.GroupKind(), SearchedVersions: []string{gvk.Version}}
 		}
 	}
 	for {
@@ -307,7 +312,7 @@ func (c *Client) requestDelete(ctx context.Context, key objectKey) (*unstructure
 			if object.GetKind() == "Status" || object.GetDeletionTimestamp() == nil {
 				return nil, nil
 			}
-			current, err := c.resource(key.watchKey).Get(ctx, key.name, metav1.GetOptions{})
+			current, err := get(ctx, c.resource(key.watchKey), key.name)
 			if apierrors.IsNotFound(err) || err == nil && current.GetUID() != object.GetUID() {
 				return nil, nil
 			}
@@ -355,7 +360,7 @@ func (c *Client) Create(ctx context.Context, h *Hook) (Execution, error) {
 // it, adds it to the execution.
 func (c *Client) createObject(ctx context.Context, t target, e *execution) error {
 	isCRD := t.object.GroupVersionKind().GroupKind() == crdKind
-	if !isWorkKind(t.object.GetKind()) && !isCRD {
+	if !runsToCompletion(t.object) && !isCRD {
 		_, err := c.requestCreate(ctx, t)
 		return err
 	}
@@ -366,10 +371,13 @@ func (c *Client) createObject(ctx context.Context, t target, e *execution) error
 		s = c.watch(t.key.watchKey).subscribe(t.key.name)
 	}
 	created, err := c.requestCreate(ctx, t)
-	if s == nil && err == nil {
+	if err == nil && s == nil {
 		s = c.watch(t.key.watchKey).subscribe(created.GetName())
-	}
-	if err == nil {
+		err = c.begin(ctx, s, created)
+		if err == nil {
+			err = s.watch.refresh(ctx, s.name) // the watch may have been faster
+		}
+	} else if err == nil {
 		err = c.begin(ctx, s, created)
 	}
 	if err != nil {
@@ -415,7 +423,7 @@ func (c *Client) requestCreate(ctx context.Context, t target) (*unstructured.Uns
 			lost = err
 		}
 
-		current, err := t.resource.Get(ctx, t.key.name, metav1.GetOptions{})
+		current, err := get(ctx, t.resource, t.key.name)
 		switch {
 		case err == nil && wasAbsent:
 			return current, nil
@@ -423,10 +431,23 @@ func (c *Client) requestCreate(ctx context.Context, t target) (*unstructured.Uns
 			return nil, fmt.Errorf("the server's answer to the creation was lost and an object of that name exists, of which nobody can tell whether it's this hook: %w", lost)
 		case apierrors.IsInternalError(lost) && apierrors.IsNotFound(err):
 			return nil, lost // a webhook that can't be reached, say: no matter for another attempt
-		case !apierrors.IsNotFound(err) && !answerLost(err):
+		case !apierrors.IsNotFound(err):
 			return nil, err
 		}
 		if err := pause(ctx, lost); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// get reads an object, again where no answer came.
+func get(ctx context.Context, resource dynamic.ResourceInterface, name string) (*unstructured.Unstructured, error) {
+	for {
+		object, err := resource.Get(ctx, name, metav1.GetOptions{})
+		if !answerLost(err) {
+			return object, err
+		}
+		if err := pause(ctx, err); err != nil {
 			return nil, err
 		}
 	}
@@ -540,8 +561,6 @@ func conditions(o *unstructured.Unstructured) func(yield func(map[string]any) bo
 	}
 }
 
-var crdKind = schema.GroupKind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}
-
 // crd is a CustomResourceDefinition that is a hook.
 type crd struct {
 	subscription *subscription
@@ -554,19 +573,33 @@ func definedKind(o *unstructured.Unstructured) schema.GroupKind {
 	return schema.GroupKind{Group: group, Kind: kind}
 }
 
-// established returns when the kind that the definition defines is served.
-func (d *crd) established(ctx context.Context) error {
-	return d.subscription.await(ctx, d.uid, func(s state) (bool, error) {
+// established returns when the kind that the definition defines is served, and in
+// which versions.
+func (d *crd) established(ctx context.Context) (versions []string, err error) {
+	err = d.subscription.await(ctx, d.uid, func(s state) (bool, error) {
 		if s.deleted {
 			return true, ErrVanished
 		}
 		for condition := range conditions(s.object) {
 			if condition["type"] == "Established" && condition["status"] == "True" {
+				versions = servedVersions(s.object)
 				return true, nil
 			}
 		}
 		return false, nil
 	})
+	return versions, err
+}
+
+func servedVersions(definition *unstructured.Unstructured) (versions []string) {
+	all, _, _ := unstructured.NestedSlice(definition.Object, "spec", "versions")
+	for _, v := range all {
+		if version, ok := v.(map[string]any); ok && version["served"] == true {
+			name, _ := version["name"].(string)
+			versions = append(versions, name)
+		}
+	}
+	return versions
 }
 
 // pods returns the pods that a hook's objects are or have started.
@@ -596,7 +629,7 @@ func (c *Client) pods(ctx context.Context, h *Hook) ([]corev1.Pod, error) {
 }
 
 // Logs implements [Cluster].
-func (c *Client) Logs(ctx context.Context, h *Hook, output func(namespace, pod, container string) io.Writer) error {
+func (c *Client) Logs(ctx context.Context, h *Hook, w io.Writer) error {
 	pods, err := c.pods(ctx, h)
 	if err != nil {
 		return err
@@ -608,7 +641,7 @@ func (c *Client) Logs(ctx context.Context, h *Hook, output func(namespace, pod, 
 			if err != nil {
 				return fmt.Errorf("failed to stream pod logs for pod: %s, container: %s: %w", pod.Name, container.Name, err)
 			}
-			_, err = io.Copy(output(pod.Namespace, pod.Name, container.Name), stream)
+			_, err = io.Copy(w, stream)
 			if err = errors.Join(err, stream.Close()); err != nil {
 				return fmt.Errorf("failed to read pod logs for pod: %s, container: %s: %w", pod.Name, container.Name, err)
 			}

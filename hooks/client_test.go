@@ -77,9 +77,7 @@ func startServer(t *testing.T, answer func(call string, w http.ResponseWriter, r
 }
 
 func testJob(name string) *Hook {
-	h := newHook("Job", name, 0)
-	h.Objects[0].SetAPIVersion("batch/v1")
-	return h
+	return newHook("Job", name, 0)
 }
 
 // job returns a Job as the server would. The fields are a condition's type and a
@@ -352,6 +350,93 @@ func TestWatchThatIsForbidden(t *testing.T) {
 	err := execute(t, client, testJob("one"))
 	if err == nil || !strings.Contains(err.Error(), `watching jobs in namespace "ns"`) {
 		t.Errorf("got %v, want an error that says what may not be watched", err)
+	}
+}
+
+// TestNameThatTheServerChose: events may overtake the answer that tells the name.
+func TestNameThatTheServerChose(t *testing.T) {
+	var mu sync.Mutex
+	watched := make(chan struct{})
+	client, server := startServer(t, func(call string, w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch call {
+		case "POST":
+			fmt.Fprint(w, job("one-x", "uid", "5", "", ""))
+		case "GET one-x":
+			fmt.Fprint(w, job("one-x", "uid", "6", "Complete", ""))
+		case "WATCH since 3":
+			mu.Unlock()
+			defer mu.Lock()
+			close(watched)
+			stream(w, r, "ADDED "+job("one-x", "uid", "5", "", ""), "MODIFIED "+job("one-x", "uid", "6", "Complete", ""))
+		default:
+			t.Errorf("unexpected request: %s", call)
+		}
+	})
+	key := watchKey{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, "ns"}
+	earlier := client.watch(key).subscribe("earlier")
+	defer earlier.close()
+	seen := testJob("earlier").Objects[0].DeepCopy()
+	seen.SetResourceVersion("3")
+	if err := client.begin(t.Context(), earlier, seen); err != nil {
+		t.Fatal(err)
+	}
+	<-watched
+	h := testJob("")
+	h.Objects[0].SetGenerateName("one-")
+	if err := execute(t, client, h); err != nil {
+		t.Errorf("got %v after %q, want the end that was missed", err, server.calls)
+	}
+}
+
+func TestReadingAnewIsTriedAgain(t *testing.T) {
+	var mu sync.Mutex
+	reads := 0
+	client, _ := startServer(t, func(call string, w http.ResponseWriter, r *http.Request) {
+		switch call {
+		case "POST":
+			fmt.Fprint(w, job("late", "uid-late", "3", "", ""))
+		case "GET late":
+			mu.Lock()
+			defer mu.Unlock()
+			if reads++; reads == 1 {
+				status(w, http.StatusServiceUnavailable, "ServiceUnavailable")
+				return
+			}
+			fmt.Fprint(w, job("late", "uid-late", "4", "Complete", ""))
+		default:
+			stream(w, r)
+		}
+	})
+	key := watchKey{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, "ns"}
+	early := client.watch(key).subscribe("early")
+	defer early.close()
+	seen := testJob("early").Objects[0].DeepCopy()
+	seen.SetResourceVersion("7")
+	if err := client.begin(t.Context(), early, seen); err != nil {
+		t.Fatal(err)
+	}
+	if err := execute(t, client, testJob("late")); err != nil {
+		t.Errorf("got %v, want none: the hook exists and must not count as not created", err)
+	}
+}
+
+// TestVersionThatADefinitionDoesNotServe can't come by waiting.
+func TestVersionThatADefinitionDoesNotServe(t *testing.T) {
+	client, _ := startServer(t, func(string, http.ResponseWriter, *http.Request) {})
+	definition := newHook("CustomResourceDefinition", "widgets.example.com", 0).Objects[0]
+	definition.Object["spec"] = map[string]any{"versions": []any{map[string]any{"name": "v1", "served": true}}}
+	definition.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Established", "status": "True"}}}
+	s := newSharedWatch(nil, "definitions").subscribe(definition.GetName())
+	s.watch.record(definition.GetName(), "uid", state{object: definition})
+	client.crds[schema.GroupKind{Group: "example.com", Kind: "Widget"}] = &crd{s, "uid"}
+	h := newHook("Widget", "w", 0)
+	h.Objects[0].SetAPIVersion("example.com/v1alpha1")
+	_, err := client.Create(t.Context(), h)
+	var unmapped *MappingError
+	if !errors.As(err, &unmapped) {
+		t.Errorf("got %v, want an error at once", err)
 	}
 }
 

@@ -19,15 +19,15 @@ type Cluster interface {
 	Delete(ctx context.Context, h *Hook) error
 	// Create creates the hook's objects, and none of them twice.
 	Create(ctx context.Context, h *Hook) (Execution, error)
-	// Logs writes the logs of the hook's containers. output returns where
-	// those of one container go.
-	Logs(ctx context.Context, h *Hook, output func(namespace, pod, container string) io.Writer) error
+	// Logs writes the logs of the hook's containers, one after another.
+	Logs(ctx context.Context, h *Hook, w io.Writer) error
 	// Inspect reports the containers of the hook's pods that have failed,
 	// with up to tail last lines of their logs.
 	Inspect(ctx context.Context, h *Hook, tail int) ([]ContainerReport, error)
 }
 
-// Execution is a hook that was created.
+// Execution is a hook that was created. Wait must be called, once: it frees what
+// the execution holds.
 type Execution interface {
 	// Wait returns when the hook has ended: a Job is complete or failed, a
 	// Pod succeeded or failed; anything else ends by being created. The

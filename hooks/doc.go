@@ -2,15 +2,8 @@
 // at once, at most N of them, weights as barriers.
 //
 // It knows Kubernetes and nothing of Helm's library or of a terminal, so any
-// program that has hooks, a cluster and an event to run can use it:
-//
-//	plan, err := hooks.NewPlan("pre-install", all, 8)
-//	...
-//	client, err := hooks.NewClient(config, mapper, "shop")
-//	...
-//	defer client.Close()
-//	runner := hooks.Runner{Cluster: client, Timeout: 5 * time.Minute}
-//	results, err := runner.Run(ctx, plan)
+// program that has hooks, a cluster and an event to run can use it: [NewPlan] says
+// what runs when, [NewClient] reaches the cluster, and [Runner.Run] runs the plan.
 //
 // # Order
 //

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 )
 
@@ -56,8 +57,9 @@ type Hook struct {
 	DeletePolicies []DeletePolicy
 	// LogPolicies; none means that logs aren't shown.
 	LogPolicies []LogPolicy
-	// Objects are what the hook creates: as a rule one object, several if
-	// the hook is a List.
+	// Objects are what the hook creates, see [ParseObjects]: as a rule one
+	// object, of which Name and Kind are those above; several if the hook is a
+	// List.
 	Objects []*unstructured.Unstructured
 }
 
@@ -120,7 +122,8 @@ func ParseObjects(manifest string) ([]*unstructured.Unstructured, error) {
 // never deletes CustomResourceDefinitions by policy, since that would delete
 // all custom resources with them (pkg/action/hooks.go, deleteHookByPolicy).
 func (h *Hook) deletes(policy DeletePolicy) bool {
-	if h.Kind == "CustomResourceDefinition" {
+	isDefinition := func(o *unstructured.Unstructured) bool { return o.GroupVersionKind().GroupKind() == crdKind }
+	if slices.ContainsFunc(h.Objects, isDefinition) {
 		return false
 	}
 	if len(h.DeletePolicies) == 0 {
@@ -132,29 +135,29 @@ func (h *Hook) deletes(policy DeletePolicy) bool {
 // runsToCompletion reports whether the hook is done only when what it runs has
 // ended, not once it exists (pkg/kube/client.go, watchUntilReady).
 func (h *Hook) runsToCompletion() bool {
-	if isWorkKind(h.Kind) {
-		return true
-	}
-	return slices.ContainsFunc(h.Objects, func(o *unstructured.Unstructured) bool { return isWorkKind(o.GetKind()) })
+	return slices.ContainsFunc(h.Objects, runsToCompletion)
 }
 
-func isWorkKind(kind string) bool { return kind == "Job" || kind == "Pod" }
+func runsToCompletion(o *unstructured.Unstructured) bool {
+	kind := o.GroupVersionKind().GroupKind()
+	return kind == jobKind || kind == podKind
+}
+
+var (
+	jobKind = schema.GroupKind{Group: "batch", Kind: "Job"}
+	podKind = schema.GroupKind{Kind: "Pod"}
+	crdKind = schema.GroupKind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}
+)
 
 // identities name the objects in the cluster that the hook is, so that two hooks
 // which share an object can be told from two that don't.
 func (h *Hook) identities() []string {
-	if len(h.Objects) == 0 {
-		return []string{identity("", h.Kind, h.Namespace, h.Name)}
-	}
 	ids := make([]string, len(h.Objects))
 	for i, o := range h.Objects {
-		ids[i] = identity(o.GroupVersionKind().Group, o.GetKind(), cmp.Or(o.GetNamespace(), h.Namespace), o.GetName())
+		group := o.GroupVersionKind().Group
+		ids[i] = strings.Join([]string{group, o.GetKind(), cmp.Or(o.GetNamespace(), h.Namespace), o.GetName()}, "\x00")
 	}
 	return ids
-}
-
-func identity(group, kind, namespace, name string) string {
-	return strings.Join([]string{group, kind, namespace, name}, "\x00")
 }
 
 // annotations returns the annotations of the hook's object. A List has none of

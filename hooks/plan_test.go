@@ -14,8 +14,15 @@ import (
 
 // newHook returns a pre-install hook with one object.
 func newHook(kind, name string, weight int, annotations ...string) *Hook {
+	apiVersion := "v1"
+	switch kind {
+	case "Job":
+		apiVersion = "batch/v1"
+	case "CustomResourceDefinition":
+		apiVersion = "apiextensions.k8s.io/v1"
+	}
 	object := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "v1",
+		"apiVersion": apiVersion,
 		"kind":       kind,
 		"metadata":   map[string]any{"name": name},
 	}}

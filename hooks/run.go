@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -94,10 +95,12 @@ func (x *run) warn(h *Hook, format string, args ...any) {
 	x.observe(HookWarned{x.plan.Event, h, fmt.Sprintf(format, args...)})
 }
 
-// halted reports whether no further hook may start.
-func (x *run) halted(ctx context.Context) bool {
+// halted reports whether no further hook may start. running are the hooks that
+// run, for those who are told about it.
+func (x *run) halted(ctx context.Context, running ...*Hook) bool {
 	if !x.stopped && x.told() {
-		x.stop(nil)
+		x.stopped = true
+		x.observe(Stopping{x.plan.Event, running, len(x.results) - x.ended - len(running)})
 	}
 	return x.stopped || ctx.Err() != nil
 }
@@ -112,15 +115,10 @@ func (x *run) told() bool {
 	}
 }
 
-func (x *run) stop(running []*Hook) {
-	x.stopped = true
-	x.observe(Stopping{x.plan.Event, running, len(x.results) - x.ended - len(running)})
-}
-
 // tier runs the stages of a tier whose first hook is x.results[first], and
 // returns the index after its last.
 func (x *run) tier(ctx context.Context, tier Tier, first int) int {
-	slots := semaphore.NewWeighted(int64(x.plan.Parallelism))
+	slots := semaphore.NewWeighted(int64(max(1, x.plan.Parallelism)))
 	open := true
 	for _, stage := range tier.Stages {
 		if open {
@@ -137,23 +135,19 @@ func (x *run) tier(ctx context.Context, tier Tier, first int) int {
 // frees slots, so a slot that becomes free goes to the first step that is ready.
 func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted, results []Result) {
 	queue := newQueue(stage.Steps)
-	running := map[int]bool{}
+	running := map[int]*Hook{}
 	ended := make(chan int)
 	var workers sync.WaitGroup
 	defer workers.Wait()
 
-	stop := x.Stop
-	if x.stopped {
-		stop = nil
-	}
 	for {
-		for !x.halted(ctx) && (!x.failed.Load() || x.KeepGoing) {
+		for !x.halted(ctx, inOrder(running)...) && (!x.failed.Load() || x.KeepGoing) {
 			i, ok := queue.next()
-			if !ok || !slots.TryAcquire(int64(stage.Steps[i].Slots)) {
+			if !ok || !slots.TryAcquire(x.slots(stage.Steps[i])) {
 				break
 			}
 			queue.pop()
-			running[i] = true
+			running[i] = stage.Steps[i].Hook
 			workers.Go(func() {
 				results[i] = x.hook(ctx, stage.Steps[i].Hook)
 				ended <- i
@@ -162,33 +156,43 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 		if len(running) == 0 {
 			return
 		}
+		stop := x.Stop
+		if x.stopped {
+			stop = nil
+		}
 		select {
 		case i := <-ended:
-			slots.Release(int64(stage.Steps[i].Slots))
+			slots.Release(x.slots(stage.Steps[i]))
 			delete(running, i)
 			queue.ended(i)
 			x.ended++
 		case <-stop:
-			stop = nil
-			var still []*Hook
-			for i, step := range stage.Steps {
-				if running[i] {
-					still = append(still, step.Hook)
-				}
-			}
-			x.stop(still)
 		}
 	}
 }
 
+// slots returns how many slots a step takes of those that there are.
+func (x *run) slots(step Step) int64 {
+	return int64(min(max(1, step.Slots), max(1, x.plan.Parallelism)))
+}
+
+func inOrder(running map[int]*Hook) []*Hook {
+	all := make([]*Hook, 0, len(running))
+	for _, i := range slices.Sorted(maps.Keys(running)) {
+		all = append(all, running[i])
+	}
+	return all
+}
+
 // hook runs one hook to its end.
 func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
-	result = Result{Hook: h}
+	result.Hook = h
 	fail := func(op string, err error) Result {
 		x.failed.Store(true)
 		result.Phase = Failed
+		var ended *EndedBadly
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil && !errors.As(err, &ended):
 			// Whether it went on is not for us to know any more.
 			result.Phase = Unknown
 		case !result.StartedAt.IsZero():
@@ -285,8 +289,7 @@ func (x *run) showLogs(ctx context.Context, h *Hook) {
 		return
 	}
 	var block bytes.Buffer
-	output := func(_, _, _ string) io.Writer { return &block }
-	if err := x.Cluster.Logs(ctx, h, output); err != nil {
+	if err := x.Cluster.Logs(ctx, h, &block); err != nil {
 		x.warn(h, "error outputting logs for hook failure: %v", err)
 	}
 	text := block.Bytes()
@@ -329,6 +332,9 @@ func (x *run) cleanUp(ctx context.Context) []*HookError {
 				}
 				return h.deletes(DeleteSucceeded)
 			})...)
+			if x.plan.Serial() && len(errs) > 0 {
+				break // as Helm
+			}
 		}
 		return errs
 	}
@@ -345,44 +351,49 @@ func (x *run) cleanUp(ctx context.Context) []*HookError {
 			return nil
 		}
 	}
-	for _, err := range x.deleteAll(ctx, failed, func(h *Hook) bool { return h.deletes(DeleteFailed) }) {
-		x.warn(err.Hook, "error deleting the hook resource on hook failure: %v", err.Err)
-	}
-	if x.plan.Serial() {
-		for _, h := range succeeded {
-			for _, err := range x.deleteAll(ctx, []*Hook{h}, func(h *Hook) bool { return h.deletes(DeleteSucceeded) }) {
-				x.warn(err.Hook, "error deleting the hook resource after it succeeded: %v", err.Err)
-			}
+	tell := func(errs []*HookError) {
+		for _, err := range errs {
+			x.warn(err.Hook, "error deleting the hook resource on hook failure: %v", err.Err)
 		}
-		return nil
 	}
-	for _, batch := range x.batches() {
-		batch = slices.DeleteFunc(batch, func(h *Hook) bool { return !slices.Contains(succeeded, h) })
-		for _, err := range x.deleteAll(ctx, batch, func(h *Hook) bool { return h.deletes(DeleteSucceeded) }) {
-			x.warn(err.Hook, "error deleting the hook resource after it succeeded: %v", err.Err)
+	tell(x.deleteAll(ctx, failed, func(h *Hook) bool { return h.deletes(DeleteFailed) }))
+	batches := x.batches()
+	if x.plan.Serial() {
+		slices.Reverse(batches)
+	}
+	for _, batch := range batches {
+		errs := x.deleteAll(ctx, batch, func(h *Hook) bool {
+			return h.deletes(DeleteSucceeded) && slices.Contains(succeeded, h)
+		})
+		tell(errs)
+		if x.plan.Serial() && len(errs) > 0 {
+			break // as Helm
 		}
 	}
 	return nil
 }
 
 // batches returns the plan's hooks from the last to the first, in batches whose
-// hooks may be deleted at once: the stages, or each hook by itself in a serial
-// plan.
+// hooks may be deleted at once: the stages, less what is one object, or each hook
+// by itself in a serial plan.
 func (x *run) batches() [][]*Hook {
 	var batches [][]*Hook
 	for _, tier := range slices.Backward(x.plan.Tiers) {
 		for _, stage := range slices.Backward(tier.Stages) {
 			var batch []*Hook
+			taken := map[string]bool{}
 			for _, step := range slices.Backward(stage.Steps) {
-				if x.plan.Serial() {
-					batches = append(batches, []*Hook{step.Hook})
-					continue
+				ids := step.Hook.identities()
+				if len(batch) > 0 && (x.plan.Serial() || slices.ContainsFunc(ids, func(id string) bool { return taken[id] })) {
+					batches = append(batches, batch)
+					batch, taken = nil, map[string]bool{}
 				}
 				batch = append(batch, step.Hook)
+				for _, id := range ids {
+					taken[id] = true
+				}
 			}
-			if len(batch) > 0 {
-				batches = append(batches, batch)
-			}
+			batches = append(batches, batch)
 		}
 	}
 	return batches
@@ -391,7 +402,7 @@ func (x *run) batches() [][]*Hook {
 // deleteAll deletes those of the hooks for which want says so, as many at once
 // as there are slots.
 func (x *run) deleteAll(ctx context.Context, all []*Hook, want func(*Hook) bool) []*HookError {
-	slots := semaphore.NewWeighted(int64(x.plan.Parallelism))
+	slots := semaphore.NewWeighted(int64(max(1, x.plan.Parallelism)))
 	errs := make([]*HookError, len(all))
 	var workers sync.WaitGroup
 	for i, h := range all {

@@ -78,9 +78,9 @@ func (c *fakeCluster) Create(_ context.Context, h *Hook) (Execution, error) {
 	return fakeExecution{c, h}, nil
 }
 
-func (c *fakeCluster) Logs(_ context.Context, h *Hook, output func(_, _, _ string) io.Writer) error {
+func (c *fakeCluster) Logs(_ context.Context, h *Hook, w io.Writer) error {
 	c.note("logs %s", h.Name)
-	_, err := fmt.Fprintf(output("ns", h.Name, "main"), "one line of %s\nand another", h.Name)
+	_, err := fmt.Fprintf(w, "one line of %s\nand another", h.Name)
 	return err
 }
 
@@ -477,7 +477,8 @@ func TestDeletePolicies(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				cluster := &fakeCluster{failures: map[string]error{}}
+				second := map[string]time.Duration{"a": time.Second, "b": time.Second, "c": time.Second}
+				cluster := &fakeCluster{durations: second, failures: map[string]error{}}
 				if test.fails != "" {
 					cluster.failures[test.fails] = errors.New("no")
 				}
@@ -530,7 +531,10 @@ func TestLogsComeAsBlocks(t *testing.T) {
 		for _, h := range all {
 			h.LogPolicies = []LogPolicy{LogFailed}
 		}
-		cluster := &fakeCluster{failures: map[string]error{"a": errors.New("no"), "b": errors.New("no")}}
+		cluster := &fakeCluster{
+			durations: map[string]time.Duration{"a": time.Second, "b": time.Second},
+			failures:  map[string]error{"a": errors.New("no"), "b": errors.New("no")},
+		}
 		var logs bytes.Buffer
 		runner := Runner{Cluster: cluster, Logs: &logs}
 		if _, err := runner.Run(t.Context(), mustPlan(t, all, 2)); err == nil {
@@ -679,4 +683,120 @@ func (e slottedExecution) Wait(ctx context.Context) error {
 	defer e.cluster.mu.Unlock()
 	e.cluster.held -= e.cluster.slots[e.hook.Path]
 	return err
+}
+
+// TestFailureAndStopInvariants draws failures, slow deletions and a moment to stop:
+// nothing is created after the first failure or the stop, the stop is told once and
+// truly, no two calls are about one object at once, and each hook has one result.
+func TestFailureAndStopInvariants(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		all := drawHooks(rt)
+		durations, failures := map[string]time.Duration{}, map[string]error{}
+		for i, h := range all {
+			h.Path = fmt.Sprint(i)
+			h.DeletePolicies = rapid.SampledFrom([][]DeletePolicy{nil, {DeleteSucceeded}, {DeleteBeforeCreation, DeleteSucceeded, DeleteFailed}}).Draw(rt, "policies")
+			durations[h.Name] = time.Duration(rapid.IntRange(1, 4).Draw(rt, "seconds")) * time.Second
+			if rapid.IntRange(0, 9).Draw(rt, "fate") == 0 {
+				failures[h.Name] = errors.New("no")
+			}
+		}
+		plan, err := NewPlan("pre-install", all, rapid.IntRange(2, 5).Draw(rt, "N"))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		cluster := &exclusiveCluster{fakeCluster: fakeCluster{
+			durations: durations, failures: failures,
+			deleteTakes: time.Duration(rapid.IntRange(0, 3).Draw(rt, "deletion")) * 500 * time.Millisecond,
+		}}
+		// Off the grid of the other times, so that what came first is clear.
+		stopAt := time.Duration(rapid.IntRange(0, 40).Draw(rt, "stop"))*time.Second/2 + time.Millisecond
+		var told haltObserver
+		var results []Result
+		synctest.Test(t, func(t *testing.T) {
+			stop := make(chan struct{})
+			timer := time.AfterFunc(stopAt, func() { close(stop) })
+			defer timer.Stop()
+			told.stopAt = time.Now().Add(stopAt)
+			runner := Runner{Cluster: cluster, Observer: &told, Stop: stop}
+			results, err = runner.Run(t.Context(), plan)
+		})
+		for _, problem := range append(told.problems, cluster.problems...) {
+			rt.Error(problem)
+		}
+		succeeded := 0
+		for i, h := range plan.Hooks() {
+			if results[i].Hook != h {
+				rt.Fatalf("result %d is of %s, want %s", i, results[i].Hook, h)
+			}
+			if results[i].Phase == Succeeded {
+				succeeded++
+			}
+		}
+		if (err == nil) != (succeeded == len(results) && told.stops == 0) {
+			rt.Errorf("error %v with %d of %d succeeded and %d stops", err, succeeded, len(results), told.stops)
+		}
+	})
+}
+
+// haltObserver finds hooks that start after the run should have halted.
+type haltObserver struct {
+	stopAt   time.Time
+	failedAt time.Time
+	running  map[*Hook]bool
+	stops    int
+	problems []string
+}
+
+func (o *haltObserver) Observe(n Notice) {
+	if o.running == nil {
+		o.running = map[*Hook]bool{}
+	}
+	switch n := n.(type) {
+	case HookStarted:
+		o.running[n.Hook] = true
+		if n.At.After(o.stopAt) || !o.failedAt.IsZero() && n.At.After(o.failedAt) {
+			o.problems = append(o.problems, fmt.Sprintf("%s started at %v after stop at %v or failure at %v", n.Hook, n.At, o.stopAt, o.failedAt))
+		}
+	case HookEnded:
+		delete(o.running, n.Result.Hook)
+		if n.Result.Phase == Failed && o.failedAt.IsZero() {
+			o.failedAt = time.Now()
+		}
+	case Stopping:
+		o.stops++
+		for h := range o.running {
+			if !slices.Contains(n.Running, h) {
+				o.problems = append(o.problems, fmt.Sprintf("%s runs and is not told to be waited for", h))
+			}
+		}
+		if o.stops > 1 {
+			o.problems = append(o.problems, "the stop was told twice")
+		}
+	}
+}
+
+// exclusiveCluster finds calls that are about one object at once.
+type exclusiveCluster struct {
+	fakeCluster
+	busy     map[string]bool
+	problems []string
+}
+
+func (c *exclusiveCluster) Delete(ctx context.Context, h *Hook) error {
+	id := h.identities()[0]
+	c.mu.Lock()
+	if c.busy == nil {
+		c.busy = map[string]bool{}
+	}
+	if c.busy[id] {
+		c.problems = append(c.problems, fmt.Sprintf("two deletions of %s at once", h))
+	}
+	c.busy[id] = true
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.busy[id] = false
+	}()
+	return c.fakeCluster.Delete(ctx, h)
 }

@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -105,7 +106,7 @@ func (s *subscription) begin(ctx context.Context, seen *unstructured.Unstructure
 // refresh reads the object of a name and records what has become of those of
 // that name which are waited for.
 func (w *sharedWatch) refresh(ctx context.Context, name string) error {
-	current, err := w.resource.Get(ctx, name, metav1.GetOptions{})
+	current, err := get(ctx, w.resource, name)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
@@ -192,8 +193,8 @@ func (w *sharedWatch) fail(err error) {
 	}
 }
 
-// resyncDelay is how long to wait before the next attempt to begin anew after a
-// watch was lost for good.
+// resyncDelay is how long to wait before a watch that was lost for good begins
+// anew, so that a server which loses it again and again is not flooded.
 const resyncDelay = time.Second
 
 // run watches from the resource version on until ctx is done. Lost connections
@@ -201,25 +202,18 @@ const resyncDelay = time.Second
 func (w *sharedWatch) run(ctx context.Context, since string) {
 	// What it has to say of connections that it takes up again helps nobody.
 	ctx = klog.NewContext(ctx, logr.Discard())
+	err := w.follow(ctx, since)
 	for ctx.Err() == nil {
-		err := w.follow(ctx, since)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
+		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
 			w.fail(fmt.Errorf("watching %s: %w", w.name, err))
 			return
 		}
-		for {
-			since, err = w.resync(ctx)
-			if err == nil {
-				break
-			}
-			select {
-			case <-time.After(resyncDelay):
-			case <-ctx.Done():
-				return
-			}
+		if since, err = w.resync(ctx); err == nil {
+			err = w.follow(ctx, since)
+		}
+		select {
+		case <-time.After(resyncDelay):
+		case <-ctx.Done():
 		}
 	}
 }
@@ -281,8 +275,9 @@ type expiryAsEvent struct{ dynamic.ResourceInterface }
 
 func (w expiryAsEvent) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	events, err := w.Watch(ctx, options)
-	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-		status := err.(apierrors.APIStatus).Status()
+	var expired apierrors.APIStatus
+	if (apierrors.IsResourceExpired(err) || apierrors.IsGone(err)) && errors.As(err, &expired) {
+		status := expired.Status()
 		fake := watch.NewFakeWithOptions(watch.FakeOptions{ChannelSize: 1})
 		fake.Error(&status)
 		return fake, nil
