@@ -35,6 +35,8 @@ func (o waitingOperation) Install(ctx context.Context, _ *action.Install, _ *cha
 
 func (o waitingOperation) Abandon() bool { return false }
 
+func (waitingOperation) GiveUp() error { return nil }
+
 func helperMain() int {
 	p := newProgram(genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}, "")
 	p.newOperation = func(_ *action.Configuration, opts helm3.Options) operation {

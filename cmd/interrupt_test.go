@@ -16,6 +16,7 @@ import (
 type abandonable bool
 
 func (a abandonable) Abandon() bool { return bool(a) }
+func (abandonable) GiveUp() error   { return nil }
 
 // supervised is an operation under supervision in a test's bubble.
 type supervised struct {
@@ -29,6 +30,10 @@ type supervised struct {
 }
 
 func superviseInTest(op abandonable, work func(ctx context.Context, stop <-chan struct{}) error) *supervised {
+	return superviseOperation(op, work)
+}
+
+func superviseOperation(op ending, work func(ctx context.Context, stop <-chan struct{}) error) *supervised {
 	s := &supervised{
 		signals:  make(chan os.Signal, 8),
 		orphaned: make(chan struct{}),
@@ -71,7 +76,7 @@ var errWork = errors.New("failed pre-install: stopped")
 // untilStopped ends a while after it was told to stop, as if hooks ran on.
 func untilStopped(_ context.Context, stop <-chan struct{}) error {
 	<-stop
-	time.Sleep(time.Minute)
+	<-time.After(time.Minute)
 	return errWork
 }
 
@@ -85,7 +90,7 @@ func TestUninterruptedOperationReturnsItsOwnError(t *testing.T) {
 	for _, want := range []error{nil, errWork} {
 		synctest.Test(t, func(t *testing.T) {
 			s := superviseInTest(false, func(context.Context, <-chan struct{}) error {
-				time.Sleep(time.Hour)
+				<-time.After(time.Hour)
 				return want
 			})
 			if got := <-s.ended; got != want {
@@ -185,25 +190,56 @@ func TestLossOfTheParentIsNeverASecondSignal(t *testing.T) {
 	})
 }
 
+// TestLeavingIsBounded: work that can't be interrupted is given up, and if even
+// that takes too long the process leaves all the same.
 func TestLeavingIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		unblock := make(chan struct{})
-		s := superviseInTest(false, func(context.Context, <-chan struct{}) error {
-			<-unblock
-			return nil
+	for _, test := range []struct {
+		name     string
+		hangs    bool
+		want     time.Duration
+		wantText string
+	}{
+		{"given up", false, settleTimeout, "still being changed"},
+		{"storage hangs", true, settleTimeout + leaveTimeout, "still being written"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				unblock := make(chan struct{})
+				giveUpHangs := make(chan struct{})
+				if !test.hangs {
+					close(giveUpHangs)
+				}
+				s := superviseOperation(stuckOperation{giveUpHangs}, func(context.Context, <-chan struct{}) error {
+					<-unblock
+					return nil
+				})
+				start := time.Now()
+				s.signals <- syscall.SIGTERM
+				s.signals <- syscall.SIGTERM
+				err := <-s.ended
+				if waited := time.Since(start); waited != test.want {
+					t.Errorf("left after %v, want %v", waited, test.want)
+				}
+				if ExitCode(err) != 143 || completed(err) || !strings.Contains(err.Error(), test.wantText) {
+					t.Errorf("supervise() = %v, exit code %d; want %q and 143", err, ExitCode(err), test.wantText)
+				}
+				close(unblock)
+				if test.hangs {
+					close(giveUpHangs)
+				}
+			})
 		})
-		start := time.Now()
-		s.signals <- syscall.SIGTERM
-		s.signals <- syscall.SIGTERM
-		err := <-s.ended
-		if waited := time.Since(start); waited != leaveTimeout {
-			t.Errorf("left after %v, want %v", waited, leaveTimeout)
-		}
-		if ExitCode(err) != 143 || completed(err) {
-			t.Errorf("supervise() = %v, exit code %d; want 143", err, ExitCode(err))
-		}
-		close(unblock)
-	})
+	}
+}
+
+// stuckOperation takes until its channel is closed to be given up.
+type stuckOperation struct{ until chan struct{} }
+
+func (stuckOperation) Abandon() bool { return false }
+
+func (o stuckOperation) GiveUp() error {
+	<-o.until
+	return nil
 }
 
 func TestAbandonedOperationIsNotWaitedFor(t *testing.T) {

@@ -34,6 +34,8 @@ func (plainHelm) Install(ctx context.Context, client *action.Install, chrt *char
 
 func (plainHelm) Abandon() bool { return false }
 
+func (plainHelm) GiveUp() error { return nil }
+
 // isolate lets the test, and what it starts, see none of the user's Helm and
 // cluster: releases are kept in memory and nothing is contacted.
 func isolate(t *testing.T) {

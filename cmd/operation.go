@@ -17,14 +17,24 @@ import (
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
 )
 
-// leaveTimeout bounds how long an operation may take to write its record after
-// it was told to leave at once.
+// settleTimeout is how long an operation may take to end in good order after it
+// was told to leave at once. Helm's library can't be interrupted while it creates
+// resources; then the record is written past it.
+const settleTimeout = 700 * time.Millisecond
+
+// leaveTimeout bounds how long that may take.
 const leaveTimeout = 5 * time.Second
 
 // operation is what the commands need of a [helm3.Operation].
 type operation interface {
 	Install(context.Context, *action.Install, *chart.Chart, map[string]any) (*release.Release, error)
+	ending
+}
+
+// ending is how an operation is ended before its time; see [helm3.Operation].
+type ending interface {
 	Abandon() bool
+	GiveUp() error
 }
 
 // operate makes an operation with the hooks' flags and runs work on it in a
@@ -42,7 +52,6 @@ func (p *program) operate(cfg *action.Configuration, flags *hookFlags, subject s
 		Stop:        stop,
 		Observer:    display.NewPlain(p.ErrOut, n > 1),
 		LogOutput:   p.ErrOut,
-		Warn:        p.warn,
 	})
 	in := p.interrupts()
 	defer in.close()
@@ -63,13 +72,14 @@ type supervisor struct {
 //
 // The first one, whatever its kind, closes stop; work then ends by itself when
 // the hooks that run have ended, unless op can be abandoned, which returns at
-// once. The second SIGINT or SIGTERM cancels work's context, releases the
-// signals, so that a third one kills, and returns after leaveTimeout at the
-// latest. A hang-up and the loss of the parent never count as second: they come
-// along with a Ctrl-C or with each other, and nobody asked twice.
+// once. The second SIGINT or SIGTERM cancels work's context and releases the
+// signals, so that a third one kills. Work that hasn't ended after settleTimeout
+// is given up, which may take leaveTimeout. A hang-up and the loss of the parent
+// never count as second: they come along with a Ctrl-C or with each other, and
+// nobody asked twice.
 //
 // When supervise returns before work has, the process is expected to end.
-func (s supervisor) supervise(op interface{ Abandon() bool }, work func(context.Context) error) error {
+func (s supervisor) supervise(op ending, work func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
@@ -80,6 +90,8 @@ func (s supervisor) supervise(op interface{ Abandon() bool }, work func(context.
 		interrupted bool
 		code        int // of the first signal
 		asked       int // how often a person or a supervisor asked
+		settled     <-chan time.Time
+		gaveUp      chan error
 		late        <-chan time.Time
 	)
 	for {
@@ -92,6 +104,16 @@ func (s supervisor) supervise(op interface{ Abandon() bool }, work func(context.
 				return s.interruption(code, true, errors.New("interrupted too late: the operation was already complete"))
 			}
 			return s.interruption(code, false, err)
+		case <-settled:
+			gaveUp = make(chan error, 1)
+			late = time.After(leaveTimeout)
+			go func() { gaveUp <- op.GiveUp() }()
+			continue
+		case err := <-gaveUp:
+			if err != nil {
+				return s.interruption(code, false, fmt.Errorf("the record of release %q could not be written, see helm status: %w", s.subject, err))
+			}
+			return s.interruption(code, false, fmt.Errorf("left while release %q was still being changed: %w", s.subject, context.Canceled))
 		case <-late:
 			return s.interruption(code, false, fmt.Errorf("left while the record of release %q was still being written; see helm status", s.subject))
 		case <-orphaned:
@@ -114,11 +136,11 @@ func (s supervisor) supervise(op interface{ Abandon() bool }, work func(context.
 				return s.interruption(code, false, fmt.Errorf("interrupted before the release was recorded: %w", context.Canceled))
 			}
 		}
-		if asked > 1 && late == nil {
+		if asked > 1 && settled == nil {
 			fmt.Fprintln(s.errOut, "Leaving at once; hooks that run go on in the cluster.")
 			s.release()
 			cancel()
-			late = time.After(leaveTimeout)
+			settled = time.After(settleTimeout)
 		}
 	}
 }

@@ -2,7 +2,7 @@
 // out an operation on a release, with hooks disabled there, and runs the hooks by
 // the engine of package hooks at the moments at which Helm would have run them.
 //
-// Nothing of Helm is copied for that. The action is given two decorated things:
+// Nothing of Helm is forked for that. The action is given two decorated things:
 //   - The storage driver. A record that is created with a pending status tells
 //     which release, which hooks and which pair of events the operation has. The
 //     pointer is the very release that the action goes on to record, so what is

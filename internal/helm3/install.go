@@ -75,7 +75,7 @@ func (o *Operation) attach(ctx context.Context) (detach func(), ok bool) {
 	}
 	o.ctx = ctx
 	original := o.cfg.Releases.Driver
-	o.records = storage.Init(original)
+	o.records.storage = storage.Init(original)
 	o.cfg.Releases.Driver = &storageDriver{Driver: original, operation: o}
 	o.cfg.KubeClient = &kubeClient{Client: client, operation: o}
 	return func() {

@@ -79,6 +79,10 @@ func (c *kubeClient) WaitForDelete(resources kube.ResourceList, timeout time.Dur
 // (pkg/kube/wait.go).
 const readyInterval = 2 * time.Second
 
+// readyRetries is how often in a row Helm bears an error of a resource that may
+// pass.
+const readyRetries = 30
+
 // waitReady waits until the resources are ready, as Helm does, but can be
 // interrupted (pkg/kube/wait.go, waitForResources).
 func (o *Operation) waitReady(resources kube.ResourceList, timeout time.Duration, checks ...kube.ReadyCheckerOption) error {
@@ -93,18 +97,20 @@ func (o *Operation) waitReady(resources kube.ResourceList, timeout time.Duration
 	defer stop()
 	ctx, cancel := context.WithTimeout(stoppable, timeout)
 	defer cancel()
+	failures := make([]int, len(resources)) // in a row
 	err = wait.PollUntilContextCancel(ctx, readyInterval, true, func(ctx context.Context) (bool, error) {
-		for _, resource := range resources {
+		for i, resource := range resources {
 			ready, err := checker.IsReady(ctx, resource)
-			if err != nil {
+			if err != nil && isPassing(err) {
 				o.cfg.Log("Error received when checking status of resource %s. Error: '%s'", resource.Name, err)
-				if isPassing(err) {
-					return false, nil
+				if failures[i]++; failures[i] > readyRetries {
+					return false, err
 				}
-				return false, err
-			}
-			if !ready {
 				return false, nil
+			}
+			failures[i] = 0
+			if !ready {
+				return false, err
 			}
 		}
 		return true, nil

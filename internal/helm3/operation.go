@@ -11,7 +11,6 @@ import (
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
-	"helm.sh/helm/v3/pkg/storage"
 	"k8s.io/client-go/rest"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
@@ -32,13 +31,11 @@ type Options struct {
 	// LogOutput is where the logs go that hooks ask to be shown by the
 	// annotation helm.sh/hook-output-log-policy. Nil: nowhere.
 	LogOutput io.Writer
-	// Warn shows the user what happened beside the operation. May be nil.
-	Warn func(message string)
 }
 
 // Operation is one operation on one release, run by Helm's action package with
 // the hooks run by ours. It's made for a single call, and not safe for concurrent
-// use but for [Operation.Abandon].
+// use but for [Operation.Abandon] and [Operation.GiveUp].
 type Operation struct {
 	cfg  *action.Configuration
 	opts Options
@@ -50,8 +47,6 @@ type Operation struct {
 
 	// ctx is the call's, kept since Helm passes none to the decorators.
 	ctx context.Context
-	// records are the release records, past the decorated driver.
-	records *storage.Storage
 	// pending is what is under way since its record was created; nil before
 	// and after.
 	pending *pendingRelease
@@ -65,14 +60,13 @@ type Operation struct {
 	mu        sync.Mutex
 	begun     bool // a record was, or is being, created
 	abandoned bool // none may be created any more
+
+	records records
 }
 
 // New returns an operation that uses the configuration, which must have been
 // initialised and which nobody else uses meanwhile.
 func New(cfg *action.Configuration, opts Options) *Operation {
-	if opts.Warn == nil {
-		opts.Warn = func(string) {}
-	}
 	return &Operation{cfg: cfg, opts: opts}
 }
 
@@ -87,6 +81,12 @@ func (o *Operation) Abandon() bool {
 	}
 	return o.abandoned
 }
+
+// GiveUp records a pending release as failed, past an action that doesn't end,
+// because a webhook holds up what it creates, say. Nothing that the action does
+// later is recorded. It blocks for as long as the storage does, and is safe for
+// concurrent use with the operation.
+func (o *Operation) GiveUp() error { return o.records.giveUp() }
 
 // errInterrupted carries Helm's words for an operation that was cancelled.
 var errInterrupted = fmt.Errorf("%w: interrupted", context.Canceled)
@@ -119,13 +119,20 @@ type pendingRelease struct {
 }
 
 // begin takes notice of the record of an operation that is about to be created.
-// It plans both events, so that hooks which can't be planned are refused while
-// the cluster is still as it was.
+// It plans all events of the chart, so that hooks which can't be planned are
+// refused while neither hooks nor resources nor a record were touched.
 func (o *Operation) begin(rel *release.Release, events events) error {
 	if !o.hooksDisabled {
-		for _, event := range []release.HookEvent{events.pre, events.post} {
-			if _, _, err := o.plan(rel, event); err != nil {
-				return err
+		planned := map[release.HookEvent]bool{}
+		for _, h := range rel.Hooks {
+			for _, event := range h.Events {
+				if planned[event] {
+					continue
+				}
+				planned[event] = true
+				if _, _, err := o.plan(rel, event); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -244,7 +251,7 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 	}
 	defer cluster.Close()
 
-	recorder := newRecorder(rel, origin, o.records.Update, o.cfg.Log)
+	recorder := newRecorder(rel, origin, o.records.update, o.cfg.Log)
 	runner := hooks.Runner{
 		Cluster:   cluster,
 		Observer:  hooks.Observers(recorder, o.opts.Observer),

@@ -115,16 +115,13 @@ func (r *recorder) flush() {
 		return
 	}
 	r.dirty = false
-	snapshot := *r.release
-	snapshot.Hooks = make([]*release.Hook, len(r.release.Hooks))
+	now := snapshot(r.release)
 	for i, h := range r.release.Hooks {
-		hook := *h
-		r.apply(&hook, h)
-		snapshot.Hooks[i] = &hook
+		r.apply(now.Hooks[i], h)
 	}
 	r.mu.Unlock()
 
-	if err := r.store(&snapshot); err != nil {
+	if err := r.store(now); err != nil {
 		r.log("warning: Failed to update release %s: %s", r.release.Name, err)
 		r.mu.Lock()
 		r.dirty = true

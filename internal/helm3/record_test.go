@@ -39,6 +39,12 @@ func (s *store) update(snapshot *release.Release) error {
 	return nil
 }
 
+func (s *store) all() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.writes)
+}
+
 // recording returns a recorder of a release with the hooks of these names.
 func recording(s *store, names ...string) (*recorder, *release.Release, []*hooks.Hook) {
 	rel := &release.Release{Name: "shop", Info: &release.Info{}}
@@ -65,13 +71,13 @@ func TestRecordIsWrittenAtBarriersAndFromTimeToTime(t *testing.T) {
 		s := &store{}
 		r, rel, all := recording(s, "a", "b", "c")
 		r.Observe(started(all[0]))
-		if want := []string{"a=Running b= c= "}; !slices.Equal(s.writes, want) {
-			t.Errorf("before the first hook is created: got %q, want %q", s.writes, want)
+		if want := []string{"a=Running b= c= "}; !slices.Equal(s.all(), want) {
+			t.Errorf("before the first hook is created: got %q, want %q", s.all(), want)
 		}
 		r.Observe(started(all[1]))
 		r.Observe(ended(all[0], hooks.Succeeded))
-		if len(s.writes) != 1 {
-			t.Errorf("within a tier: got %q, want no further write yet", s.writes)
+		if len(s.all()) != 1 {
+			t.Errorf("within a tier: got %q, want no further write yet", s.all())
 		}
 		<-time.After(recordInterval + time.Second)
 		synctest.Wait()
@@ -80,8 +86,8 @@ func TestRecordIsWrittenAtBarriersAndFromTimeToTime(t *testing.T) {
 		r.Observe(hooks.TierEnded{}) // nothing new
 		r.finish()
 		want := []string{"a=Running b= c= ", "a=Succeeded b=Running c= ", "a=Succeeded b=Failed c= "}
-		if !slices.Equal(s.writes, want) {
-			t.Errorf("writes: got %q, want %q", s.writes, want)
+		if !slices.Equal(s.all(), want) {
+			t.Errorf("writes: got %q, want %q", s.all(), want)
 		}
 		if rel.Hooks[0].LastRun.Phase != release.HookPhaseSucceeded || rel.Hooks[1].LastRun.Phase != release.HookPhaseFailed || !rel.Hooks[2].LastRun.StartedAt.IsZero() {
 			t.Errorf("the release itself: got %v, %v, %v", rel.Hooks[0].LastRun, rel.Hooks[1].LastRun, rel.Hooks[2].LastRun)
@@ -102,8 +108,8 @@ func TestRecordThatCouldNotBeWrittenIsWrittenLater(t *testing.T) {
 		r.Observe(started(all[0]))
 		r.Observe(hooks.TierEnded{})
 		r.finish()
-		if want := []string{"a=Running "}; !slices.Equal(s.writes, want) {
-			t.Errorf("writes: got %q, want %q", s.writes, want)
+		if want := []string{"a=Running "}; !slices.Equal(s.all(), want) {
+			t.Errorf("writes: got %q, want %q", s.all(), want)
 		}
 	})
 }
@@ -114,8 +120,8 @@ func TestHookThatNeverStartedKeepsItsLastRun(t *testing.T) {
 		r, rel, all := recording(s, "a")
 		r.Observe(hooks.HookEnded{Result: hooks.Result{Hook: all[0], Phase: hooks.Failed}})
 		r.finish()
-		if len(s.writes) != 0 || rel.Hooks[0].LastRun.Phase != "" {
-			t.Errorf("got writes %q and phase %q, want none, as in Helm", s.writes, rel.Hooks[0].LastRun.Phase)
+		if len(s.all()) != 0 || rel.Hooks[0].LastRun.Phase != "" {
+			t.Errorf("got writes %q and phase %q, want none, as in Helm", s.all(), rel.Hooks[0].LastRun.Phase)
 		}
 	})
 }
