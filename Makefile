@@ -24,7 +24,7 @@ part = $(word $1,$(subst ., ,$(patsubst v%,%,$2)))
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build unit lint format test race e2e binaries demo clean
+.PHONY: help build unit lint format test race e2e bench binaries demo clean
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ endif
 # E2E_KUBECONFIG names another cluster to use; then there is no control plane of ours to build and to test.
 e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm,$(BINARIES)) ## Run the end-to-end tests on a control plane of their own.
 	cd e2e && E2E_RACE=$(RACE) go test -count=1 -p 1 -parallel 8 -timeout 30m $(if $(E2E_KUBECONFIG),.,./...)
+
+bench: $(BINARIES) ## Measure helm against the plugin, as a ratio.
+	cd e2e && go test -count=1 -run '^$$' -bench . -benchtime 3x -timeout 30m .
 
 binaries: $(BINARIES) ## Build the control plane and helm.
 

@@ -25,8 +25,8 @@ has ended well. Without it hooks run one after another, as in Helm.
 // error after printing it. version is the program's own, empty if it's unknown.
 //
 // Run reads the environment that Helm and its plugins know (HELM_NAMESPACE,
-// KUBECONFIG, HELM_DRIVER, ...). Nothing is contacted before arguments and flags
-// have been found valid.
+// KUBECONFIG, HELM_DRIVER, ...). Nothing is contacted before the flags have been
+// parsed.
 func Run(streams genericiooptions.IOStreams, args []string, version string) error {
 	return newProgram(streams, version).run(args)
 }

@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -453,34 +451,6 @@ func newFIFO(t *testing.T) *os.File {
 		t.Fatal(err)
 	}
 	return fifo
-}
-
-// startOn is [session.start] with the command's output going elsewhere; none of it is in the result.
-func (s *session) startOn(stdout, stderr io.Writer, name string, args ...string) *command {
-	s.t.Helper()
-	c := &command{
-		t:     s.t,
-		cmd:   exec.Command(filepath.Join(bed.dir, "bin", name), args...),
-		begin: time.Now(),
-		ended: make(chan struct{}),
-	}
-	c.cmd.Env = s.env
-	c.cmd.Dir = bed.root
-	c.cmd.Stdout, c.cmd.Stderr = stdout, stderr
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := c.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	go func() {
-		defer close(c.ended)
-		_ = c.cmd.Wait() // the process state says it all
-		c.result = result{line: strings.Join(append([]string{name}, args...), " "), code: exitCode(c.cmd), took: time.Since(c.begin)}
-	}()
-	s.t.Cleanup(func() {
-		_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) // most often it has long gone
-		<-c.ended
-	})
-	return c
 }
 
 // screen is where a running command's output can be read.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -33,13 +34,13 @@ const (
 
 // session is a user at a shell: a namespace, a home, and commands that were run.
 type session struct {
-	t         *testing.T
+	t         testing.TB
 	namespace string
 	env       []string
 }
 
 // newSession gives the test a namespace of its own, which is its default namespace in every command.
-func newSession(t *testing.T) *session {
+func newSession(t testing.TB) *session {
 	t.Helper()
 	namespace, remove, err := createNamespace(t.Context())
 	if err != nil {
@@ -107,28 +108,35 @@ func (s *session) must(r result) result {
 
 // command is a command that may still be running.
 type command struct {
-	t              *testing.T
-	cmd            *exec.Cmd
-	begin          time.Time
-	stdout, stderr bytes.Buffer
-	ended          chan struct{}
-	result         result // after ended is closed
+	t      testing.TB
+	cmd    *exec.Cmd
+	begin  time.Time
+	ended  chan struct{}
+	result result // after ended is closed
 }
 
 // start runs a command in the background, in a process group of its own, as a shell does. It is killed at the end of
 // the test.
 func (s *session) start(name string, args ...string) *command {
 	s.t.Helper()
+	var stdout, stderr bytes.Buffer
+	return s.startOn(&stdout, &stderr, name, args...)
+}
+
+// startOn is [session.start] with the command's output going elsewhere. What the result holds of it is what can be
+// read from there as a string.
+func (s *session) startOn(stdout, stderr io.Writer, name string, args ...string) *command {
+	s.t.Helper()
 	c := &command{
 		t:     s.t,
 		cmd:   exec.Command(filepath.Join(bed.dir, "bin", name), args...),
+		begin: time.Now(),
 		ended: make(chan struct{}),
 	}
 	c.cmd.Env = s.env
 	c.cmd.Dir = bed.root
-	c.cmd.Stdout, c.cmd.Stderr = &c.stdout, &c.stderr
+	c.cmd.Stdout, c.cmd.Stderr = stdout, stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.begin = time.Now()
 	if err := c.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -137,7 +145,7 @@ func (s *session) start(name string, args ...string) *command {
 		_ = c.cmd.Wait() // the process state says it all
 		c.result = result{
 			line:   strings.Join(append([]string{name}, args...), " "),
-			stdout: c.stdout.String(), stderr: c.stderr.String(),
+			stdout: written(stdout), stderr: written(stderr),
 			code: exitCode(c.cmd), took: time.Since(c.begin),
 		}
 	}()
@@ -146,6 +154,13 @@ func (s *session) start(name string, args ...string) *command {
 		<-c.ended
 	})
 	return c
+}
+
+func written(w io.Writer) string {
+	if text, ok := w.(fmt.Stringer); ok {
+		return text.String()
+	}
+	return ""
 }
 
 func exitCode(cmd *exec.Cmd) int {
