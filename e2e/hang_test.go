@@ -19,7 +19,7 @@ import (
 func TestInterruptedTwiceWhileCreating(t *testing.T) {
 	t.Parallel()
 	s := newSession(t)
-	called := s.silentWebhook("configmaps")
+	called := s.silentWebhook("configmaps", "manifest")
 	c := s.start("helm-parallel-hooks", "install", "stuck", chartPath("tiers"), "--hook-parallelism", "4",
 		"--set-json", `tiers=[{"jobs":1,"duration":"0s"}]`)
 	select {
@@ -40,9 +40,9 @@ func TestInterruptedTwiceWhileCreating(t *testing.T) {
 	wantEqual(t, "phases", phasesOf(rel), []string{"job-0-00=Succeeded"})
 }
 
-// silentWebhook makes the API server ask a webhook before it creates an object of this resource in the session's
-// namespace, which answers nothing. The channel is closed when it's first asked.
-func (s *session) silentWebhook(resource string) <-chan struct{} {
+// silentWebhook makes the API server ask a webhook, which answers nothing, before it creates this object in the
+// session's namespace. The channel is closed when it's first asked.
+func (s *session) silentWebhook(resource, name string) <-chan struct{} {
 	s.t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,6 +76,9 @@ func (s *session) silentWebhook(resource string) <-chan struct{} {
 			SideEffects:             &none,
 			TimeoutSeconds:          &seconds,
 			AdmissionReviewVersions: []string{"v1"},
+			MatchConditions: []admissionv1.MatchCondition{{
+				Name: "name", Expression: fmt.Sprintf("object.metadata.name == %q", name),
+			}},
 			Rules: []admissionv1.RuleWithOperations{{
 				Operations: []admissionv1.OperationType{admissionv1.Create},
 				Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{resource}},
