@@ -78,17 +78,17 @@ clean: ## Remove all that was built here.
 # Same package, same output name: one rule for the three.
 $(KUBERNETES): VERSION = $(call pinned,kubernetes,k8s.io/kubernetes)
 $(KUBERNETES): $(BIN)/%: e2e/build/kubernetes/go.mod
-	@echo "Building $* $(VERSION). The first time, all of Kubernetes takes about 10 minutes on two cores."
+	@echo "Building $* $(VERSION). The first time: 10 minutes for all of Kubernetes."
 	@go -C e2e/build/kubernetes build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) -X k8s.io/component-base/version.gitMajor=$(call part,1,$(VERSION)) -X k8s.io/component-base/version.gitMinor=$(call part,2,$(VERSION))" -o $@ k8s.io/kubernetes/cmd/$*
 	@touch $@
 
 $(BIN)/etcd: e2e/build/etcd/go.mod
-	@echo "Building etcd $(call pinned,etcd,go.etcd.io/etcd/server/v3). The first time, this takes about 2 minutes on two cores."
+	@echo "Building etcd $(call pinned,etcd,go.etcd.io/etcd/server/v3). The first time: 2 minutes."
 	@go -C e2e/build/etcd build -trimpath -ldflags "-s -w" -o $@ go.etcd.io/etcd/server/v3
 	@touch $@
 
 $(BIN)/kwok: e2e/build/kwok/go.mod
-	@echo "Building kwok $(call pinned,kwok,sigs.k8s.io/kwok). The first time, this takes about 4 minutes on two cores."
+	@echo "Building kwok $(call pinned,kwok,sigs.k8s.io/kwok). The first time: 4 minutes."
 	@go -C e2e/build/kwok build -trimpath -ldflags "-s -w" -o $@ sigs.k8s.io/kwok/cmd/kwok
 	@touch $@
 
@@ -96,6 +96,6 @@ $(BIN)/kwok: e2e/build/kwok/go.mod
 $(BIN)/helm: VERSION = $(call pinned,helm,helm.sh/helm/v3)
 $(BIN)/helm: MINOR = $(call part,2,$(call pinned,helm,k8s.io/client-go))
 $(BIN)/helm: e2e/build/helm/go.mod
-	@echo "Building helm $(VERSION). The first time, this takes about 2 minutes on two cores."
+	@echo "Building helm $(VERSION). The first time: 2 minutes."
 	@go -C e2e/build/helm build -trimpath -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=$(VERSION) $(foreach package,lint/rules chartutil,-X helm.sh/helm/v3/pkg/$(package).k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/$(package).k8sVersionMinor=$(MINOR))" -o $@ helm.sh/helm/v3/cmd/helm
 	@touch $@

@@ -26,8 +26,9 @@ ServiceAccounts, ConfigMaps and other objects that are hooks of its own weight
 exist.
 
 When a hook fails, no further hook starts; those that run are waited for, so that
-the release's record says truly what became of each. Ctrl-C does the same; a
-second Ctrl-C leaves at once.
+the release's record says truly what became of each. Ctrl-C does the same. To leave
+at once, send a second signal: Ctrl-C again where this was not called by helm, else
+kill with the process number that is shown.
 `
 
 const installExample = `  # Up to eight hooks of equal weight at once

@@ -190,6 +190,22 @@ func TestLossOfTheParentIsNeverASecondSignal(t *testing.T) {
 	})
 }
 
+// TestOneSignalMakesAnOrphanLeave: who has lost the terminal can't press Ctrl-C.
+func TestOneSignalMakesAnOrphanLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := superviseInTest(false, untilCancelled)
+		close(s.orphaned)
+		<-time.After(orphanTimeout + time.Second)
+		if !s.running() || !s.stopped() {
+			t.Fatal("an orphan was not stopped, or not waited for")
+		}
+		s.signals <- syscall.SIGTERM
+		if err := <-s.ended; !errors.Is(err, errWork) || ExitCode(err) != 143 {
+			t.Errorf("supervise() = %v, exit code %d; want %v, 143", err, ExitCode(err), errWork)
+		}
+	})
+}
+
 // TestLeavingIsBounded: work that can't be interrupted is given up, and if even
 // that takes too long the process leaves all the same.
 func TestLeavingIsBounded(t *testing.T) {

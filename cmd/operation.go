@@ -22,7 +22,11 @@ import (
 // resources; then the record is written past it.
 const settleTimeout = 700 * time.Millisecond
 
-// leaveTimeout bounds how long that may take.
+// orphanTimeout is how long after the loss of the parent a signal may still be the
+// one that ended the parent.
+const orphanTimeout = time.Second
+
+// leaveTimeout bounds how long giving up may take.
 const leaveTimeout = 5 * time.Second
 
 // operation is what the commands need of a [helm3.Operation].
@@ -50,13 +54,22 @@ func (p *program) operate(cfg *action.Configuration, flags *hookFlags, subject s
 		Parallelism: n,
 		KeepGoing:   flags.keepGoing,
 		Stop:        stop,
-		Observer:    display.NewPlain(p.ErrOut, n > 1),
+		Observer:    display.NewPlain(p.ErrOut, display.Options{Progress: n > 1, KeepGoing: flags.keepGoing, Leave: p.howToLeave()}),
 		LogOutput:   p.ErrOut,
 	})
 	in := p.interrupts()
 	defer in.close()
 	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, subject: subject, stop: stop}
 	return s.supervise(op, func(ctx context.Context) error { return work(ctx, op) })
+}
+
+// howToLeave says what makes a second signal. Helm ends at the first Ctrl-C, and
+// the shell then sends further ones to itself.
+func (p *program) howToLeave() string {
+	if p.plugin != "" {
+		return fmt.Sprintf("To leave at once: kill %d", os.Getpid())
+	}
+	return "Press Ctrl-C again to leave at once."
 }
 
 // supervisor stands between an operation and what may interrupt it.
@@ -76,7 +89,8 @@ type supervisor struct {
 // signals, so that a third one kills. Work that hasn't ended after settleTimeout
 // is given up, which may take leaveTimeout. A hang-up and the loss of the parent
 // never count as second: they come along with a Ctrl-C or with each other, and
-// nobody asked twice.
+// nobody asked twice. Once orphanTimeout has passed, the loss of the parent counts
+// as first, so that one signal to a process that has lost it is the second.
 //
 // When supervise returns before work has, the process is expected to end.
 func (s supervisor) supervise(op ending, work func(context.Context) error) error {
@@ -90,6 +104,7 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 		interrupted bool
 		code        int // of the first signal
 		asked       int // how often a person or a supervisor asked
+		alone       <-chan time.Time
 		settled     <-chan time.Time
 		gaveUp      chan error
 		late        <-chan time.Time
@@ -118,6 +133,10 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 			return s.interruption(code, false, fmt.Errorf("left while the record of release %q was still being written; see helm status", s.subject))
 		case <-orphaned:
 			orphaned = nil
+			alone = time.After(orphanTimeout)
+		case <-alone:
+			asked = max(asked, 1)
+			continue
 		case sig := <-s.signals:
 			if code == 0 {
 				code = signalCode(sig)

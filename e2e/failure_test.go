@@ -193,7 +193,7 @@ func TestTimeout(t *testing.T) {
 	t.Parallel()
 	s := newSession(t)
 	got := s.install("slow", "tiers", 3, "--timeout", "3s", "--set", "tiers[0].jobs=2,tiers[0].durations={1s,1h}")
-	if got.code != 1 || !strings.Contains(got.stderr, "job job-0-01: timed out waiting for the condition") {
+	if got.code != 1 || !strings.Contains(got.stderr, "job job-0-01: not done after 3s (--timeout)") {
 		t.Errorf("want exit code 1 and the hook that took too long; got: %v", got)
 	}
 	wantEqual(t, "phases", phasesOf(s.mustBeFailed("slow")), []string{"job-0-00=Succeeded", "job-0-01=Failed"})

@@ -132,9 +132,9 @@ func (h *Hook) deletes(policy DeletePolicy) bool {
 	return slices.Contains(h.DeletePolicies, policy)
 }
 
-// runsToCompletion reports whether the hook is done only when what it runs has
+// RunsToCompletion reports whether the hook is done only when what it runs has
 // ended, not once it exists (pkg/kube/client.go, watchUntilReady).
-func (h *Hook) runsToCompletion() bool {
+func (h *Hook) RunsToCompletion() bool {
 	return slices.ContainsFunc(h.Objects, runsToCompletion)
 }
 

@@ -197,7 +197,7 @@ func newTier(selected []*Hook, slots map[*Hook]int, serial bool) Tier {
 	setup := map[string][]*Hook{}
 	var work []*Hook
 	for _, h := range selected {
-		if h.runsToCompletion() {
+		if h.RunsToCompletion() {
 			work = append(work, h)
 		} else {
 			setup[h.Kind] = append(setup[h.Kind], h)

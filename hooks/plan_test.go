@@ -197,7 +197,7 @@ func TestPlanKeepsBarriersAndKinds(t *testing.T) {
 				t.Fatalf("weight %d comes after %d", tier.Weight, plan.Tiers[i-1].Weight)
 			}
 			for j, stage := range tier.Stages {
-				if work := stage.Kind == ""; work != (j == len(tier.Stages)-1 && stage.Steps[0].Hook.runsToCompletion()) {
+				if work := stage.Kind == ""; work != (j == len(tier.Stages)-1 && stage.Steps[0].Hook.RunsToCompletion()) {
 					t.Fatalf("tier %d: stage %d of %d has kind %q", tier.Weight, j, len(tier.Stages), stage.Kind)
 				}
 				if j > 0 && stage.Kind != "" && compareKinds(tier.Stages[j-1].Kind, stage.Kind) >= 0 {
@@ -205,7 +205,7 @@ func TestPlanKeepsBarriersAndKinds(t *testing.T) {
 				}
 				for k, step := range stage.Steps {
 					h := step.Hook
-					if h.Weight != tier.Weight || stage.Kind == "" && !h.runsToCompletion() || stage.Kind != "" && h.Kind != stage.Kind {
+					if h.Weight != tier.Weight || stage.Kind == "" && !h.RunsToCompletion() || stage.Kind != "" && h.Kind != stage.Kind {
 						t.Fatalf("tier %d, stage %q: holds %s of weight %d", tier.Weight, stage.Kind, h, h.Weight)
 					}
 					if step.Slots < 1 || step.Slots > parallelism {

@@ -285,7 +285,7 @@ func withCause(ctx context.Context, err error) error {
 // showLogs writes the logs of a hook as one block. In a parallel run each line
 // carries the hook's name.
 func (x *run) showLogs(ctx context.Context, h *Hook) {
-	if x.Logs == nil || !h.runsToCompletion() {
+	if x.Logs == nil || !h.RunsToCompletion() {
 		return
 	}
 	var block bytes.Buffer

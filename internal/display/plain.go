@@ -6,6 +6,7 @@ package display
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,17 @@ import (
 // maxNamed is how many hooks a line lists before it only counts.
 const maxNamed = 10
 
+// Options says what a display shows.
+type Options struct {
+	// Progress shows each weight, and each hook's start and end. Otherwise
+	// only what went wrong or needs patience is shown.
+	Progress bool
+	// KeepGoing says that further hooks of a weight start after a failure.
+	KeepGoing bool
+	// Leave says how to leave at once while hooks are waited for.
+	Leave string
+}
+
 // Plain writes one line per notice, fit for a log and for grep. Each line is one
 // call of Write, so lines stay whole if out is shared by goroutines, which is
 // then out's to allow. Errors of out are dropped: a display that fails must not
@@ -22,86 +34,154 @@ const maxNamed = 10
 //
 // Like every observer it's told one notice at a time.
 type Plain struct {
-	out      io.Writer
-	progress bool
-	// began is when the current event began.
+	out     io.Writer
+	options Options
+
+	// began is when the first event began.
 	began time.Time
+	// Of the current event.
+	plan      *hooks.Plan
+	eventAt   time.Time
+	running   []*hooks.Hook
+	started   int
+	succeeded int
+	failed    bool
 }
 
-// NewPlain returns a display that writes to out: always what went wrong or needs
-// patience, and each hook's start and end if progress is set.
-func NewPlain(out io.Writer, progress bool) *Plain {
-	return &Plain{out: out, progress: progress}
+// NewPlain returns a display that writes to out.
+func NewPlain(out io.Writer, options Options) *Plain {
+	return &Plain{out: out, options: options}
 }
 
 // Observe implements [hooks.Observer].
 func (p *Plain) Observe(n hooks.Notice) {
 	switch n := n.(type) {
 	case hooks.EventStarted:
-		p.began = time.Now()
+		now := time.Now()
+		if p.began.IsZero() {
+			p.began = now
+		}
+		p.plan, p.eventAt, p.running, p.started, p.succeeded, p.failed = n.Plan, now, nil, 0, 0, false
+	case hooks.TierStarted:
+		p.progress("%s, weight %d: %s", n.Event, n.Weight, contents(p.plan, n.Tier))
 	case hooks.HookStarted:
-		if p.progress {
-			p.hook(n.Event, n.At, "started", n.Hook, "")
+		p.started++
+		p.running = append(p.running, n.Hook)
+		if n.Hook.RunsToCompletion() {
+			p.hook(n.At, "started", n.Hook, "")
 		}
 	case hooks.HookEnded:
-		if p.progress {
-			p.hook(n.Event, n.Result.CompletedAt, strings.ToLower(string(n.Result.Phase)), n.Result.Hook, outcome(n.Result))
-		}
+		p.ended(n)
 	case hooks.HookWarned:
 		p.line("WARNING: %s hook %s: %s", n.Event, Printable(n.Hook.String()), oneLine(n.Message))
 	case hooks.Stopping:
-		p.line("%s", stopping(n))
+		p.line("Interrupted: %s", p.waiting(n.Event, n.Running, n.Queued))
+	case hooks.EventEnded:
+		took := time.Since(p.eventAt).Seconds()
+		if n.Err == nil {
+			p.progress("%s: %s in %.1fs", p.plan.Event, count(p.plan.Len(), "hook", "hooks"), took)
+		} else {
+			p.progress("%s: %d of %s succeeded in %.1fs", p.plan.Event, p.succeeded, count(p.plan.Len(), "hook", "hooks"), took)
+		}
 	}
 }
 
-// hook writes what happened to a hook: event, time since the event began, what,
-// and which hook.
-func (p *Plain) hook(event hooks.Event, at time.Time, what string, h *hooks.Hook, detail string) {
+func (p *Plain) ended(n hooks.HookEnded) {
+	r := n.Result
+	if i := slices.Index(p.running, r.Hook); i >= 0 {
+		p.running = slices.Delete(p.running, i, i+1)
+	}
+	what, detail := strings.ToLower(string(r.Phase)), ""
+	if r.Phase == hooks.Succeeded {
+		p.succeeded++
+		if !r.Hook.RunsToCompletion() {
+			what = "created"
+		}
+	}
+	if what != "created" && !r.StartedAt.IsZero() && !r.CompletedAt.IsZero() {
+		detail = fmt.Sprintf("  %.1fs", r.CompletedAt.Sub(r.StartedAt).Seconds())
+	}
+	if r.Err != nil {
+		detail += ": " + oneLine(r.Err.Problem())
+	}
+	p.hook(r.CompletedAt, what, r.Hook, detail)
+
+	if r.Phase == hooks.Failed && !p.failed && !p.options.KeepGoing && len(p.running) > 0 {
+		p.progress("A hook failed: %s", p.waiting(n.Event, p.running, p.plan.Len()-p.started))
+	}
+	p.failed = p.failed || r.Phase == hooks.Failed
+}
+
+// hook writes what happened to a hook, and how long after the first event began.
+func (p *Plain) hook(at time.Time, what string, h *hooks.Hook, detail string) {
 	if at.IsZero() {
 		at = time.Now()
 	}
 	elapsed := fmt.Sprintf("+%.1fs", max(0, at.Sub(p.began)).Seconds())
-	p.line("%s  %-7s  %-9s  %s (weight %d)%s", event, elapsed, what, Printable(h.String()), h.Weight, detail)
+	p.progress("  %-7s %-9s  %s%s", elapsed, what, Printable(h.String()), detail)
+}
+
+func (p *Plain) progress(format string, args ...any) {
+	if p.options.Progress {
+		p.line(format, args...)
+	}
 }
 
 func (p *Plain) line(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.out, format+"\n", args...)
 }
 
-// outcome says how long a hook ran and what went wrong.
-func outcome(r hooks.Result) string {
-	var b strings.Builder
-	if !r.StartedAt.IsZero() && !r.CompletedAt.IsZero() {
-		fmt.Fprintf(&b, " after %.1fs", r.CompletedAt.Sub(r.StartedAt).Seconds())
+// contents says what a tier holds.
+func contents(plan *hooks.Plan, tier int) string {
+	setup, work := 0, 0
+	for _, stage := range plan.Tiers[tier].Stages {
+		for _, step := range stage.Steps {
+			if step.Hook.RunsToCompletion() {
+				work++
+			} else {
+				setup++
+			}
+		}
 	}
-	if r.Err != nil {
-		b.WriteString(": " + oneLine(r.Err.Problem()))
+	var parts []string
+	if setup > 0 {
+		parts = append(parts, count(setup, "object to set up", "objects to set up"))
 	}
-	return b.String()
+	if work > 0 {
+		parts = append(parts, count(work, "Job or Pod", "Jobs and Pods"))
+	}
+	text := strings.Join(parts, ", then ")
+	if max(setup, work) > plan.Parallelism {
+		text += fmt.Sprintf(", at most %d at once", plan.Parallelism)
+	}
+	return text
 }
 
-// stopping says what an interrupted operation still waits for.
-func stopping(n hooks.Stopping) string {
-	text := "Interrupted: no further hook starts"
-	if n.Queued > 0 {
-		text += fmt.Sprintf(" (%d of %s won't run)", n.Queued, n.Event)
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
 	}
-	if len(n.Running) == 0 {
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// waiting says that no further hook starts and what is waited for.
+func (p *Plain) waiting(event hooks.Event, running []*hooks.Hook, queued int) string {
+	text := "no further hook starts"
+	if queued > 0 {
+		text += fmt.Sprintf(" (%d of %s won't run)", queued, event)
+	}
+	if len(running) == 0 {
 		return text + "."
 	}
 	var names []string
-	for _, h := range n.Running[:min(len(n.Running), maxNamed)] {
+	for _, h := range running[:min(len(running), maxNamed)] {
 		names = append(names, Printable(h.String()))
 	}
-	if more := len(n.Running) - len(names); more > 0 {
+	if more := len(running) - len(names); more > 0 {
 		names = append(names, fmt.Sprintf("and %d more", more))
 	}
-	noun := "hooks"
-	if len(n.Running) == 1 {
-		noun = "hook"
-	}
-	return fmt.Sprintf("%s; waiting for %d running %s: %s. Press Ctrl-C again to leave at once.",
-		text, len(n.Running), noun, strings.Join(names, ", "))
+	return fmt.Sprintf("%s; waiting for %s: %s. %s",
+		text, count(len(running), "running hook", "running hooks"), strings.Join(names, ", "), p.options.Leave)
 }
 
 var _ hooks.Observer = (*Plain)(nil)

@@ -11,39 +11,61 @@ import (
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
 
-func job(name string) *hooks.Hook { return &hooks.Hook{Kind: "Job", Name: name, Weight: -5} }
-
-// tell gives a display an event with a hook that succeeds, one that fails, one
-// that can't be created and an interruption.
-func tell(o hooks.Observer) {
-	event := hooks.Event("pre-install")
-	o.Observe(hooks.EventStarted{Plan: &hooks.Plan{Event: event}})
-	start := time.Now()
-	o.Observe(hooks.TierStarted{Event: event, Weight: -5})
-	time.Sleep(1234 * time.Millisecond)
-	o.Observe(hooks.HookStarted{Event: event, Hook: job("migrate"), At: time.Now()})
-	time.Sleep(10 * time.Second)
-	o.Observe(hooks.HookEnded{Event: event, Result: hooks.Result{Hook: job("migrate"), Phase: hooks.Succeeded, StartedAt: start, CompletedAt: time.Now()}})
-	o.Observe(hooks.HookEnded{Event: event, Result: hooks.Result{Hook: job("seed"), Phase: hooks.Failed, StartedAt: start, CompletedAt: time.Now(), Err: &hooks.HookError{Op: hooks.OpWait, Err: errors.New("1 error occurred:\n\t* job seed failed: Backoff\x1b[2J\n\n")}}})
-	o.Observe(hooks.HookWarned{Event: event, Hook: job("seed"), Message: "vanished\nwhile waiting"})
-	o.Observe(hooks.Stopping{Event: event, Running: []*hooks.Hook{job("a"), job("b\x1b[31m")}, Queued: 3})
-	o.Observe(hooks.HookEnded{Event: event, Result: hooks.Result{Hook: job("late"), Phase: hooks.Failed, Err: &hooks.HookError{Op: hooks.OpWait, Err: errors.New("no")}}})
-	o.Observe(hooks.TierEnded{Event: event, Weight: -5})
-	o.Observe(hooks.EventEnded{Event: event})
+func hook(kind, name string) *hooks.Hook {
+	objects, err := hooks.ParseObjects("{apiVersion: " + map[string]string{"Job": "batch/v1"}[kind] + ", kind: " + kind + "}")
+	if err != nil {
+		panic(err)
+	}
+	return &hooks.Hook{Kind: kind, Name: name, Events: []hooks.Event{"pre-install"}, Weight: -5, Objects: objects}
 }
 
+// tell gives a display an event with an object that is created, a hook that
+// succeeds, one that fails, one that can't be created and an interruption.
+func tell(o hooks.Observer) {
+	const event = "pre-install"
+	account, migrate, seed, late := hook("ServiceAccount", "sa"), hook("Job", "migrate"), hook("Job", "seed"), hook("Job", "late")
+	plan, err := hooks.NewPlan(event, []*hooks.Hook{account, migrate, seed, late, hook("Job", "never")}, 3)
+	if err != nil {
+		panic(err)
+	}
+	after := func(d time.Duration) time.Time { return <-time.After(d) }
+	o.Observe(hooks.EventStarted{Plan: plan})
+	o.Observe(hooks.TierStarted{Event: event, Weight: -5})
+	now := after(100 * time.Millisecond)
+	o.Observe(hooks.HookStarted{Event: event, Hook: account, At: now})
+	o.Observe(hooks.HookEnded{Event: event, Result: hooks.Result{Hook: account, Phase: hooks.Succeeded, StartedAt: now, CompletedAt: now}})
+	start := after(1134 * time.Millisecond)
+	o.Observe(hooks.HookStarted{Event: event, Hook: migrate, At: start})
+	o.Observe(hooks.HookStarted{Event: event, Hook: seed, At: start})
+	now = after(10 * time.Second)
+	o.Observe(hooks.HookEnded{Event: event, Result: hooks.Result{Hook: seed, Phase: hooks.Failed, StartedAt: start, CompletedAt: now, Err: &hooks.HookError{Op: hooks.OpWait, Err: errors.New("1 error occurred:\n\t* job seed failed: Backoff\x1b[2J\n\n")}}})
+	o.Observe(hooks.HookWarned{Event: event, Hook: seed, Message: "vanished\nwhile waiting"})
+	o.Observe(hooks.Stopping{Event: event, Running: []*hooks.Hook{migrate, hook("Job", "b\x1b[31m")}, Queued: 3})
+	o.Observe(hooks.HookEnded{Event: event, Result: hooks.Result{Hook: migrate, Phase: hooks.Succeeded, StartedAt: start, CompletedAt: now}})
+	o.Observe(hooks.HookEnded{Event: event, Result: hooks.Result{Hook: late, Phase: hooks.Failed, Err: &hooks.HookError{Op: hooks.OpDelete, Err: errors.New("no")}}})
+	o.Observe(hooks.TierEnded{Event: event, Weight: -5})
+	o.Observe(hooks.EventEnded{Event: event, Err: errors.New("failed")})
+}
+
+var options = Options{Progress: true, Leave: "Press Ctrl-C again to leave at once."}
+
 const alarms = `WARNING: pre-install hook Job/seed: vanished while waiting
-Interrupted: no further hook starts (3 of pre-install won't run); waiting for 2 running hooks: Job/a, Job/b\x1b[31m. Press Ctrl-C again to leave at once.
+Interrupted: no further hook starts (3 of pre-install won't run); waiting for 2 running hooks: Job/migrate, Job/b\x1b[31m. Press Ctrl-C again to leave at once.
 `
 
 func TestPlainProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		tell(NewPlain(&out, true))
-		const want = `pre-install  +1.2s    started    Job/migrate (weight -5)
-pre-install  +11.2s   succeeded  Job/migrate (weight -5) after 11.2s
-pre-install  +11.2s   failed     Job/seed (weight -5) after 11.2s: 1 error occurred: * job seed failed: Backoff\x1b[2J
-` + alarms + `pre-install  +11.2s   failed     Job/late (weight -5): no
+		tell(NewPlain(&out, options))
+		const want = `pre-install, weight -5: 1 object to set up, then 4 Jobs and Pods, at most 3 at once
+  +0.1s   created    ServiceAccount/sa
+  +1.2s   started    Job/migrate
+  +1.2s   started    Job/seed
+  +11.2s  failed     Job/seed  10.0s: 1 error occurred: * job seed failed: Backoff\x1b[2J
+A hook failed: no further hook starts (2 of pre-install won't run); waiting for 1 running hook: Job/migrate. Press Ctrl-C again to leave at once.
+` + alarms + `  +11.2s  succeeded  Job/migrate  10.0s
+  +11.2s  failed     Job/late: deleting the object of an earlier run: no
+pre-install: 2 of 5 hooks succeeded in 11.2s
 `
 		if got := out.String(); got != want {
 			t.Errorf("got:\n%s\nwant:\n%s", got, want)
@@ -54,28 +76,28 @@ pre-install  +11.2s   failed     Job/seed (weight -5) after 11.2s: 1 error occur
 func TestPlainWithoutProgressShowsAlarmsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		tell(NewPlain(&out, false))
+		tell(NewPlain(&out, Options{Leave: options.Leave}))
 		if got := out.String(); got != alarms {
 			t.Errorf("got:\n%s\nwant:\n%s", got, alarms)
 		}
 	})
 }
 
-func TestStopping(t *testing.T) {
+func TestWaiting(t *testing.T) {
 	var many []*hooks.Hook
 	for i := range 13 {
-		many = append(many, job(fmt.Sprint(i)))
+		many = append(many, hook("Job", fmt.Sprint(i)))
 	}
 	for _, test := range []struct {
-		notice hooks.Stopping
-		want   string
+		running []*hooks.Hook
+		want    string
 	}{
-		{hooks.Stopping{}, "Interrupted: no further hook starts."},
-		{hooks.Stopping{Running: many[:1]}, "Interrupted: no further hook starts; waiting for 1 running hook: Job/0. Press Ctrl-C again to leave at once."},
-		{hooks.Stopping{Running: many}, "Interrupted: no further hook starts; waiting for 13 running hooks: Job/0, Job/1, Job/2, Job/3, Job/4, Job/5, Job/6, Job/7, Job/8, Job/9, and 3 more. Press Ctrl-C again to leave at once."},
+		{nil, "no further hook starts."},
+		{many[:1], "no further hook starts; waiting for 1 running hook: Job/0. Press Ctrl-C again to leave at once."},
+		{many, "no further hook starts; waiting for 13 running hooks: Job/0, Job/1, Job/2, Job/3, Job/4, Job/5, Job/6, Job/7, Job/8, Job/9, and 3 more. Press Ctrl-C again to leave at once."},
 	} {
-		if got := stopping(test.notice); got != test.want {
-			t.Errorf("stopping(%d hooks):\ngot  %s\nwant %s", len(test.notice.Running), got, test.want)
+		if got := NewPlain(nil, options).waiting("pre-install", test.running, 0); got != test.want {
+			t.Errorf("waiting for %d hooks:\ngot  %s\nwant %s", len(test.running), got, test.want)
 		}
 	}
 }
@@ -94,7 +116,7 @@ func (w *oneWrite) Write(b []byte) (int, error) {
 func TestEachLineIsOneWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out oneWrite
-		tell(NewPlain(&out, true))
+		tell(NewPlain(&out, options))
 		if lines := bytes.Count(out.Bytes(), []byte("\n")); out.calls != lines {
 			t.Errorf("%d writes for %d lines", out.calls, lines)
 		}

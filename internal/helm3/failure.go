@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
@@ -14,7 +15,8 @@ import (
 // description, so they hold no logs; those are in [Details].
 type hookFailure struct {
 	*hooks.RunError
-	serial bool
+	serial  bool
+	timeout time.Duration
 }
 
 func (e *hookFailure) Unwrap() error { return e.RunError }
@@ -68,15 +70,14 @@ func list(lines []string) string {
 
 // one returns the error of the only hook that failed.
 func (e *hookFailure) one(failure *hooks.HookError) string {
-	switch failure.Op {
-	case hooks.OpCreate:
-		if !isUnmapped(failure) {
-			return fmt.Sprintf("warning: Hook %s %s failed: %s", e.Event, failure.Hook.Path, list([]string{failure.Err.Error()}))
-		}
-	case hooks.OpWait:
+	switch {
+	case failure.Op == hooks.OpCreate && !isUnmapped(failure):
+		return fmt.Sprintf("warning: Hook %s %s failed: %s", e.Event, failure.Hook.Path, list([]string{failure.Err.Error()}))
+	case failure.Op == hooks.OpWait:
 		return list([]string{e.item(failure)})
+	default:
+		return e.item(failure)
 	}
-	return e.item(failure)
 }
 
 // item returns the error of one hook among others.
@@ -96,11 +97,14 @@ func (e *hookFailure) item(failure *hooks.HookError) string {
 		if isUnmapped(failure) {
 			text = fmt.Sprintf("unable to build kubernetes object for %s hook %s: %s", e.Event, failure.Hook.Path, text)
 		} else {
-			text = fmt.Sprintf("warning: Hook %s %s failed: %s", e.Event, failure.Hook.Path, text)
+			text = fmt.Sprintf("%s (%s): creating: %s", failure.Hook, failure.Hook.Path, text)
 		}
 	case hooks.OpWait:
 		var ended *hooks.EndedBadly
 		if !e.serial && !errors.As(failure, &ended) {
+			if errors.Is(failure, hooks.ErrTimeout) {
+				text = fmt.Sprintf("not done after %v (--timeout), and not ended by that: %s", e.timeout, text)
+			}
 			text = fmt.Sprintf("%s %s: %s", strings.ToLower(failure.Hook.Kind), failure.Hook.Name, text)
 		}
 		if said := containers(failure.Containers); said != "" {

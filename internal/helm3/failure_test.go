@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
@@ -31,6 +32,8 @@ func TestFailuresHaveHelmsWords(t *testing.T) {
 			"1 error occurred:\n\t* timed out waiting for the condition\n\n"},
 		{"a refused creation", &hooks.RunError{Failures: []*hooks.HookError{failed(hook, hooks.OpCreate, errors.New("it exists"))}}, true,
 			"warning: Hook pre-install chart/templates/a.yaml failed: 1 error occurred:\n\t* it exists\n\n"},
+		{"a refused creation among many", &hooks.RunError{Failures: []*hooks.HookError{failed(hook, hooks.OpCreate, errors.New("it exists")), failed(other, hooks.OpWait, backoff)}}, false,
+			"2 errors occurred:\n\t* Job/a (chart/templates/a.yaml): creating: it exists\n\t* job a failed: BackoffLimitExceeded\n\n"},
 		{"a deletion that takes too long", &hooks.RunError{Failures: []*hooks.HookError{failed(hook, hooks.OpDelete, hooks.ErrTimeout)}}, true,
 			"context deadline exceeded"},
 		{"an unknown kind to delete", &hooks.RunError{Failures: []*hooks.HookError{failed(hook, hooks.OpDelete, unmapped)}}, true,
@@ -40,7 +43,7 @@ func TestFailuresHaveHelmsWords(t *testing.T) {
 		{"with what its pod said", &hooks.RunError{Failures: []*hooks.HookError{failed(hook, hooks.OpWait, backoff, report)}}, false,
 			"1 error occurred:\n\t* job a failed: BackoffLimitExceeded (pod a-x, container main: Error, exit code 3)\n\n"},
 		{"two failures", &hooks.RunError{Failures: []*hooks.HookError{failed(hook, hooks.OpWait, backoff), failed(other, hooks.OpWait, hooks.ErrTimeout)}}, false,
-			"2 errors occurred:\n\t* job a failed: BackoffLimitExceeded\n\t* job b: timed out waiting for the condition\n\n"},
+			"2 errors occurred:\n\t* job a failed: BackoffLimitExceeded\n\t* job b: not done after 3s (--timeout), and not ended by that: timed out waiting for the condition\n\n"},
 		{"interrupted", &hooks.RunError{Interrupted: hooks.ErrStopped, NotStarted: []*hooks.Hook{hook, other}}, false,
 			"context canceled: interrupted; hooks not started: 2"},
 		{"left at once", &hooks.RunError{Interrupted: context.Canceled, Unknown: []*hooks.Hook{hook}}, false,
@@ -50,7 +53,7 @@ func TestFailuresHaveHelmsWords(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.err.Event = "pre-install"
-			err := &hookFailure{test.err, test.serial}
+			err := &hookFailure{test.err, test.serial, 3 * time.Second}
 			if got := err.Error(); got != test.want {
 				t.Errorf("error:\ngot  %q\nwant %q", got, test.want)
 			}
@@ -67,7 +70,7 @@ func TestLogsAreInTheErrorAndNotInTheRecord(t *testing.T) {
 		{Pod: "a-x", Container: "main", Reason: "Error", Log: []string{"first", "red \x1b[31m"}},
 	}}
 	o := &Operation{failure: &hooks.RunError{Failures: []*hooks.HookError{failure}}}
-	recorded := &hookFailure{o.failure, false}
+	recorded := &hookFailure{o.failure, false, 0}
 	if strings.Contains(recorded.Error(), "first") {
 		t.Errorf("what is recorded holds a log: %q", recorded)
 	}

@@ -265,7 +265,7 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 	var failure *hooks.RunError
 	if errors.As(err, &failure) {
 		o.failure = failure
-		return &hookFailure{failure, plan.Serial()}
+		return &hookFailure{failure, plan.Serial(), o.timeout}
 	}
 	return err
 }
