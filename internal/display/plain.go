@@ -6,6 +6,7 @@ package display
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -133,11 +134,12 @@ func (p *Plain) line(format string, args ...any) {
 
 // contents says what a tier holds.
 func contents(plan *hooks.Plan, tier int) string {
-	setup, work := 0, 0
+	setup, work, kinds := 0, 0, map[string]int{}
 	for _, stage := range plan.Tiers[tier].Stages {
 		for _, step := range stage.Steps {
 			if step.Hook.RunsToCompletion() {
 				work++
+				kinds[step.Hook.Kind]++
 			} else {
 				setup++
 			}
@@ -148,7 +150,11 @@ func contents(plan *hooks.Plan, tier int) string {
 		parts = append(parts, count(setup, "object to set up", "objects to set up"))
 	}
 	if work > 0 {
-		parts = append(parts, count(work, "Job or Pod", "Jobs and Pods"))
+		var of []string
+		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+			of = append(of, count(kinds[kind], kind, kind+"s"))
+		}
+		parts = append(parts, strings.Join(of, " and "))
 	}
 	text := strings.Join(parts, ", then ")
 	if max(setup, work) > plan.Parallelism {

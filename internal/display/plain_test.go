@@ -57,7 +57,7 @@ func TestPlainProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		tell(NewPlain(&out, options))
-		const want = `pre-install, weight -5: 1 object to set up, then 4 Jobs and Pods, at most 3 at once
+		const want = `pre-install, weight -5: 1 object to set up, then 4 Jobs, at most 3 at once
   +0.1s   created    ServiceAccount/sa
   +1.2s   started    Job/migrate
   +1.2s   started    Job/seed
