@@ -24,7 +24,7 @@ type Options struct {
 	Progress bool
 	// KeepGoing says that further hooks of a weight start after a failure.
 	KeepGoing bool
-	// Leave says how to leave at once while hooks are waited for.
+	// Leave says how to leave at once after a first signal.
 	Leave string
 }
 
@@ -76,7 +76,11 @@ func (p *Plain) Observe(n hooks.Notice) {
 	case hooks.HookWarned:
 		p.line("WARNING: %s hook %s: %s", n.Event, Printable(n.Hook.String()), oneLine(n.Message))
 	case hooks.Stopping:
-		p.line("Interrupted: %s", p.waiting(n.Event, n.Running, n.Queued))
+		text := waiting(n.Event, n.Running, n.Queued)
+		if len(n.Running) > 0 {
+			text += " " + p.options.Leave
+		}
+		p.line("Interrupted: %s", text)
 	case hooks.EventEnded:
 		took := time.Since(p.eventAt).Seconds()
 		if n.Err == nil {
@@ -108,7 +112,7 @@ func (p *Plain) ended(n hooks.HookEnded) {
 	p.hook(r.CompletedAt, what, r.Hook, detail)
 
 	if r.Phase == hooks.Failed && !p.failed && !p.options.KeepGoing && len(p.running) > 0 {
-		p.progress("A hook failed: %s", p.waiting(n.Event, p.running, p.plan.Len()-p.started))
+		p.progress("A hook failed: %s", waiting(n.Event, p.running, p.plan.Len()-p.started))
 	}
 	p.failed = p.failed || r.Phase == hooks.Failed
 }
@@ -171,7 +175,7 @@ func count(n int, one, many string) string {
 }
 
 // waiting says that no further hook starts and what is waited for.
-func (p *Plain) waiting(event hooks.Event, running []*hooks.Hook, queued int) string {
+func waiting(event hooks.Event, running []*hooks.Hook, queued int) string {
 	text := "no further hook starts"
 	if queued > 0 {
 		text += fmt.Sprintf(" (%d of %s won't run)", queued, event)
@@ -186,8 +190,7 @@ func (p *Plain) waiting(event hooks.Event, running []*hooks.Hook, queued int) st
 	if more := len(running) - len(names); more > 0 {
 		names = append(names, fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Sprintf("%s; waiting for %s: %s. %s",
-		text, count(len(running), "running hook", "running hooks"), strings.Join(names, ", "), p.options.Leave)
+	return fmt.Sprintf("%s; waiting for %s: %s.", text, count(len(running), "running hook", "running hooks"), strings.Join(names, ", "))
 }
 
 var _ hooks.Observer = (*Plain)(nil)

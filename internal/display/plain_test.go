@@ -62,7 +62,7 @@ func TestPlainProgress(t *testing.T) {
   +1.2s   started    Job/migrate
   +1.2s   started    Job/seed
   +11.2s  failed     Job/seed  10.0s: 1 error occurred: * job seed failed: Backoff\x1b[2J
-A hook failed: no further hook starts (2 of pre-install won't run); waiting for 1 running hook: Job/migrate. Press Ctrl-C again to leave at once.
+A hook failed: no further hook starts (2 of pre-install won't run); waiting for 1 running hook: Job/migrate.
 ` + alarms + `  +11.2s  succeeded  Job/migrate  10.0s
   +11.2s  failed     Job/late: deleting the object of an earlier run: no
 pre-install: 2 of 5 hooks succeeded in 11.2s
@@ -93,10 +93,10 @@ func TestWaiting(t *testing.T) {
 		want    string
 	}{
 		{nil, "no further hook starts."},
-		{many[:1], "no further hook starts; waiting for 1 running hook: Job/0. Press Ctrl-C again to leave at once."},
-		{many, "no further hook starts; waiting for 13 running hooks: Job/0, Job/1, Job/2, Job/3, Job/4, Job/5, Job/6, Job/7, Job/8, Job/9, and 3 more. Press Ctrl-C again to leave at once."},
+		{many[:1], "no further hook starts; waiting for 1 running hook: Job/0."},
+		{many, "no further hook starts; waiting for 13 running hooks: Job/0, Job/1, Job/2, Job/3, Job/4, Job/5, Job/6, Job/7, Job/8, Job/9, and 3 more."},
 	} {
-		if got := NewPlain(nil, options).waiting("pre-install", test.running, 0); got != test.want {
+		if got := waiting("pre-install", test.running, 0); got != test.want {
 			t.Errorf("waiting for %d hooks:\ngot  %s\nwant %s", len(test.running), got, test.want)
 		}
 	}
