@@ -371,14 +371,15 @@ func (c *Client) createObject(ctx context.Context, t target, e *execution) error
 		s = c.watch(t.key.watchKey).subscribe(t.key.name)
 	}
 	created, err := c.requestCreate(ctx, t)
-	if err == nil && s == nil {
-		s = c.watch(t.key.watchKey).subscribe(created.GetName())
+	if err == nil {
+		late := s == nil
+		if late {
+			s = c.watch(t.key.watchKey).subscribe(created.GetName())
+		}
 		err = c.begin(ctx, s, created)
-		if err == nil {
+		if late && err == nil {
 			err = s.watch.refresh(ctx, s.name) // the watch may have been faster
 		}
-	} else if err == nil {
-		err = c.begin(ctx, s, created)
 	}
 	if err != nil {
 		if s != nil {

@@ -56,7 +56,7 @@ func (r *Runner) Run(ctx context.Context, plan *Plan) ([]Result, error) {
 		x.observe(TierStarted{plan.Event, i, tier.Weight})
 		first = x.tier(ctx, tier, first)
 		x.observe(TierEnded{plan.Event, i, tier.Weight})
-		if x.failed.Load() || x.halted(ctx) {
+		if x.failed.Load() || x.halted(ctx, nil) {
 			break
 		}
 	}
@@ -96,11 +96,15 @@ func (x *run) warn(h *Hook, format string, args ...any) {
 }
 
 // halted reports whether no further hook may start. running are the hooks that
-// run, for those who are told about it.
-func (x *run) halted(ctx context.Context, running ...*Hook) bool {
+// run, by their place in the plan, for those who are told about it.
+func (x *run) halted(ctx context.Context, running map[int]*Hook) bool {
 	if !x.stopped && x.told() {
 		x.stopped = true
-		x.observe(Stopping{x.plan.Event, running, len(x.results) - x.ended - len(running)})
+		still := make([]*Hook, 0, len(running))
+		for _, i := range slices.Sorted(maps.Keys(running)) {
+			still = append(still, running[i])
+		}
+		x.observe(Stopping{x.plan.Event, still, len(x.results) - x.ended - len(running)})
 	}
 	return x.stopped || ctx.Err() != nil
 }
@@ -123,7 +127,7 @@ func (x *run) tier(ctx context.Context, tier Tier, first int) int {
 	for _, stage := range tier.Stages {
 		if open {
 			x.stage(ctx, stage, slots, x.results[first:first+len(stage.Steps)])
-			open = !x.halted(ctx) && (!x.failed.Load() || x.KeepGoing)
+			open = !x.halted(ctx, nil) && (!x.failed.Load() || x.KeepGoing)
 		}
 		first += len(stage.Steps)
 	}
@@ -141,7 +145,7 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 	defer workers.Wait()
 
 	for {
-		for !x.halted(ctx, inOrder(running)...) && (!x.failed.Load() || x.KeepGoing) {
+		for !x.halted(ctx, running) && (!x.failed.Load() || x.KeepGoing) {
 			i, ok := queue.next()
 			if !ok || !slots.TryAcquire(x.slots(stage.Steps[i])) {
 				break
@@ -174,14 +178,6 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 // slots returns how many slots a step takes of those that there are.
 func (x *run) slots(step Step) int64 {
 	return int64(min(max(1, step.Slots), max(1, x.plan.Parallelism)))
-}
-
-func inOrder(running map[int]*Hook) []*Hook {
-	all := make([]*Hook, 0, len(running))
-	for _, i := range slices.Sorted(maps.Keys(running)) {
-		all = append(all, running[i])
-	}
-	return all
 }
 
 // hook runs one hook to its end.
