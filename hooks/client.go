@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -170,12 +171,7 @@ func (c *Client) targets(ctx context.Context, h *Hook) ([]target, error) {
 		}
 		namespace := ""
 		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-			if namespace = object.GetNamespace(); namespace == "" {
-				namespace = h.Namespace
-			}
-			if namespace == "" {
-				namespace = c.options.Namespace
-			}
+			namespace = cmp.Or(object.GetNamespace(), h.Namespace, c.options.Namespace)
 		}
 		targets[i] = target{
 			key:      objectKey{watchKey{mapping.Resource, namespace}, object.GetName()},
@@ -507,7 +503,7 @@ func (e *execution) close() {
 // Wait implements [Execution].
 func (e *execution) Wait(ctx context.Context) error {
 	defer e.close()
-	var errs []error
+	var failures, vanished []error
 	for _, o := range e.objects {
 		err := o.subscription.await(ctx, o.uid, func(s state) (bool, error) {
 			if done, err := ended(s.object); done {
@@ -518,9 +514,17 @@ func (e *execution) Wait(ctx context.Context) error {
 			}
 			return false, nil
 		})
-		errs = append(errs, err)
+		switch {
+		case errors.Is(err, ErrVanished):
+			vanished = append(vanished, err)
+		case err != nil:
+			failures = append(failures, err)
+		}
 	}
-	return errors.Join(errs...)
+	if len(failures) > 0 {
+		return errors.Join(failures...) // an object that vanished excuses no other
+	}
+	return errors.Join(vanished...)
 }
 
 // ended reports whether a Job or a Pod has ended, with an error if it failed

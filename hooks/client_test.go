@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 )
 
@@ -136,6 +137,19 @@ func execute(t *testing.T, c *Client, h *Hook) error {
 		return err
 	}
 	return execution.Wait(t.Context())
+}
+
+// watchJobsSince begins the watch on Jobs for a hook that is of no further interest.
+func watchJobsSince(t *testing.T, c *Client, version string) {
+	t.Helper()
+	jobs := watchKey{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, "ns"}
+	s := c.watch(jobs).subscribe("earlier")
+	t.Cleanup(s.close)
+	seen := testJob("earlier").Objects[0].DeepCopy()
+	seen.SetResourceVersion(version)
+	if err := c.begin(t.Context(), s, seen); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestCreateWhoseAnswerIsLost(t *testing.T) {
@@ -277,14 +291,7 @@ func TestWatchThatBeganAfterTheObject(t *testing.T) {
 			t.Errorf("unexpected request: %s", call)
 		}
 	})
-	key := watchKey{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, "ns"}
-	early := client.watch(key).subscribe("early")
-	defer early.close()
-	state := testJob("early").Objects[0].DeepCopy()
-	state.SetResourceVersion("7")
-	if err := client.begin(t.Context(), early, state); err != nil {
-		t.Fatal(err)
-	}
+	watchJobsSince(t, client, "7")
 	if err := execute(t, client, testJob("late")); err != nil {
 		t.Errorf("got %v after %q, want the end that the watch can't show", err, server.calls)
 	}
@@ -311,6 +318,26 @@ func TestJobThatFailsAndIsDeletedAtOnce(t *testing.T) {
 	var bad *EndedBadly
 	if err := execution.Wait(t.Context()); !errors.As(err, &bad) {
 		t.Errorf("got %v, want the failure", err)
+	}
+}
+
+// TestObjectThatVanishedExcusesNoOther: a List may hold a Job that somebody deletes
+// and one that fails.
+func TestObjectThatVanishedExcusesNoOther(t *testing.T) {
+	w := newSharedWatch(nil, "jobs")
+	var e execution
+	for _, name := range []string{"vanished", "failed"} {
+		s := w.subscribe(name)
+		object := testJob(name).Objects[0]
+		if name == "failed" {
+			object.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Failed", "status": "True"}}}
+		}
+		w.record(name, types.UID(name), state{object: object, deleted: name == "vanished"})
+		e.objects = append(e.objects, running{s, types.UID(name), "Job", name})
+	}
+	var bad *EndedBadly
+	if err := e.Wait(t.Context()); !errors.As(err, &bad) || errors.Is(err, ErrVanished) {
+		t.Errorf("got %v, want the failure alone", err)
 	}
 }
 
@@ -374,14 +401,7 @@ func TestNameThatTheServerChose(t *testing.T) {
 			t.Errorf("unexpected request: %s", call)
 		}
 	})
-	key := watchKey{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, "ns"}
-	earlier := client.watch(key).subscribe("earlier")
-	defer earlier.close()
-	seen := testJob("earlier").Objects[0].DeepCopy()
-	seen.SetResourceVersion("3")
-	if err := client.begin(t.Context(), earlier, seen); err != nil {
-		t.Fatal(err)
-	}
+	watchJobsSince(t, client, "3")
 	<-watched
 	h := testJob("")
 	h.Objects[0].SetGenerateName("one-")
@@ -409,14 +429,7 @@ func TestReadingAnewIsTriedAgain(t *testing.T) {
 			stream(w, r)
 		}
 	})
-	key := watchKey{schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}, "ns"}
-	early := client.watch(key).subscribe("early")
-	defer early.close()
-	seen := testJob("early").Objects[0].DeepCopy()
-	seen.SetResourceVersion("7")
-	if err := client.begin(t.Context(), early, seen); err != nil {
-		t.Fatal(err)
-	}
+	watchJobsSince(t, client, "7")
 	if err := execute(t, client, testJob("late")); err != nil {
 		t.Errorf("got %v, want none: the hook exists and must not count as not created", err)
 	}

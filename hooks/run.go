@@ -122,7 +122,7 @@ func (x *run) told() bool {
 // tier runs the stages of a tier whose first hook is x.results[first], and
 // returns the index after its last.
 func (x *run) tier(ctx context.Context, tier Tier, first int) int {
-	slots := semaphore.NewWeighted(int64(max(1, x.plan.Parallelism)))
+	slots := semaphore.NewWeighted(x.capacity())
 	open := true
 	for _, stage := range tier.Stages {
 		if open {
@@ -175,10 +175,11 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 	}
 }
 
-// slots returns how many slots a step takes of those that there are.
-func (x *run) slots(step Step) int64 {
-	return int64(min(max(1, step.Slots), max(1, x.plan.Parallelism)))
-}
+// capacity returns how many slots there are.
+func (x *run) capacity() int64 { return int64(max(1, x.plan.Parallelism)) }
+
+// slots returns how many of them a step takes.
+func (x *run) slots(step Step) int64 { return min(int64(max(1, step.Slots)), x.capacity()) }
 
 // hook runs one hook to its end.
 func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
@@ -398,7 +399,7 @@ func (x *run) batches() [][]*Hook {
 // deleteAll deletes those of the hooks for which want says so, as many at once
 // as there are slots.
 func (x *run) deleteAll(ctx context.Context, all []*Hook, want func(*Hook) bool) []*HookError {
-	slots := semaphore.NewWeighted(int64(max(1, x.plan.Parallelism)))
+	slots := semaphore.NewWeighted(x.capacity())
 	errs := make([]*HookError, len(all))
 	var workers sync.WaitGroup
 	for i, h := range all {
