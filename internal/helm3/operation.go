@@ -54,6 +54,8 @@ type Operation struct {
 	recorded bool
 	// uninstalling is the release that Helm's Uninstall goes on to record.
 	uninstalling *release.Release
+	// converted are the hooks of the release that was last asked for.
+	converted *releaseHooks
 	// failure is what the engine returned for the last event that failed.
 	failure *hooks.RunError
 
@@ -123,14 +125,18 @@ type pendingRelease struct {
 // refused while neither hooks nor resources nor a record were touched.
 func (o *Operation) begin(rel *release.Release, events events) error {
 	if !o.hooksDisabled {
-		planned := map[release.HookEvent]bool{}
-		for _, h := range rel.Hooks {
+		all, err := o.hooksOf(rel)
+		if err != nil {
+			return err
+		}
+		planned := map[hooks.Event]bool{}
+		for _, h := range all.hooks {
 			for _, event := range h.Events {
 				if planned[event] {
 					continue
 				}
 				planned[event] = true
-				if _, _, err := o.plan(rel, event); err != nil {
+				if _, err := hooks.NewPlan(event, all.hooks, o.opts.Parallelism); err != nil {
 					return err
 				}
 			}
@@ -215,21 +221,31 @@ func (o *Operation) untilStopped() (context.Context, context.CancelFunc) {
 	}
 }
 
-// plan returns the plan of an event of a release, and whose hook each of its
-// hooks is.
-func (o *Operation) plan(rel *release.Release, event release.HookEvent) (*hooks.Plan, map[*hooks.Hook]*release.Hook, error) {
-	converted := make([]*hooks.Hook, len(rel.Hooks))
-	origin := make(map[*hooks.Hook]*release.Hook, len(rel.Hooks))
-	for i, h := range rel.Hooks {
+// releaseHooks are the hooks of a release in the engine's terms.
+type releaseHooks struct {
+	release *release.Release
+	hooks   []*hooks.Hook
+	// origin is whose hook each of them is.
+	origin map[*hooks.Hook]*release.Hook
+}
+
+// hooksOf returns the hooks of a release. They are converted once, since that
+// parses every manifest.
+func (o *Operation) hooksOf(rel *release.Release) (*releaseHooks, error) {
+	if o.converted != nil && o.converted.release == rel {
+		return o.converted, nil
+	}
+	all := &releaseHooks{release: rel, origin: make(map[*hooks.Hook]*release.Hook, len(rel.Hooks))}
+	for _, h := range rel.Hooks {
 		hook, err := convert(h, rel.Namespace)
 		if err != nil {
-			return nil, nil, fmt.Errorf("unable to build kubernetes object for %s hook %s: %w", event, h.Path, err)
+			return nil, fmt.Errorf("unable to build kubernetes object for hook %s: %w", h.Path, err)
 		}
-		converted[i] = hook
-		origin[hook] = h
+		all.hooks = append(all.hooks, hook)
+		all.origin[hook] = h
 	}
-	plan, err := hooks.NewPlan(hooks.Event(event), converted, o.opts.Parallelism)
-	return plan, origin, err
+	o.converted = all
+	return all, nil
 }
 
 // runHooks runs the hooks of an event of a release. What became of them is in the
@@ -238,7 +254,11 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 	if o.hooksDisabled {
 		return nil
 	}
-	plan, origin, err := o.plan(rel, event)
+	all, err := o.hooksOf(rel)
+	if err != nil {
+		return err
+	}
+	plan, err := hooks.NewPlan(hooks.Event(event), all.hooks, o.opts.Parallelism)
 	if err != nil || plan.Len() == 0 {
 		return err
 	}
@@ -251,7 +271,7 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 	}
 	defer cluster.Close()
 
-	recorder := newRecorder(rel, origin, o.records.update, o.cfg.Log)
+	recorder := newRecorder(rel, all.origin, o.records.update, o.cfg.Log)
 	runner := hooks.Runner{
 		Cluster:   cluster,
 		Observer:  hooks.Observers(recorder, o.opts.Observer),
