@@ -150,18 +150,20 @@ func (e *detailedError) Error() string {
 // withDetails adds the last log lines of failed containers to an error that
 // failing hooks have caused. They don't belong into the release record.
 func (o *Operation) withDetails(err error) error {
-	if err == nil || o.failure == nil {
-		return err
+	if err == nil {
+		return nil
 	}
 	var details strings.Builder
-	for _, failure := range o.failure.Failures {
-		for _, c := range failure.Containers {
-			if len(c.Log) == 0 {
-				continue
-			}
-			fmt.Fprintf(&details, "last lines of %s (pod %s, container %s):\n", failure.Hook, c.Pod, c.Container)
-			for _, line := range c.Log {
-				fmt.Fprintf(&details, "  | %s\n", display.Printable(line))
+	for _, event := range o.failures {
+		for _, failure := range event.Failures {
+			for _, c := range failure.Containers {
+				if len(c.Log) == 0 {
+					continue
+				}
+				fmt.Fprintf(&details, "last lines of %s (pod %s, container %s):\n", failure.Hook, c.Pod, c.Container)
+				for _, line := range c.Log {
+					fmt.Fprintf(&details, "  | %s\n", display.Printable(line))
+				}
 			}
 		}
 	}

@@ -69,8 +69,8 @@ func TestLogsAreInTheErrorAndNotInTheRecord(t *testing.T) {
 	failure := &hooks.HookError{Hook: hook, Op: hooks.OpWait, Err: hooks.ErrTimeout, Containers: []hooks.ContainerReport{
 		{Pod: "a-x", Container: "main", Reason: "Error", Log: []string{"first", "red \x1b[31m"}},
 	}}
-	o := &Operation{failure: &hooks.RunError{Failures: []*hooks.HookError{failure}}}
-	recorded := &hookFailure{o.failure, false, 0}
+	o := &Operation{failures: []*hooks.RunError{{Failures: []*hooks.HookError{failure}}}}
+	recorded := &hookFailure{o.failures[0], false, 0}
 	if strings.Contains(recorded.Error(), "first") {
 		t.Errorf("what is recorded holds a log: %q", recorded)
 	}

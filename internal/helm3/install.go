@@ -6,9 +6,7 @@ import (
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
-	"helm.sh/helm/v3/pkg/storage"
 )
 
 // Install does what client.Run does, with the hooks run by our engine. It takes
@@ -26,9 +24,8 @@ func (o *Operation) Install(ctx context.Context, client *action.Install, chrt *c
 	defer detach()
 
 	atomic := client.Atomic
-	o.wait = client.Wait || atomic
-	o.hooksDisabled = client.DisableHooks
-	o.timeout = client.Timeout
+	o.preparing = true
+	o.asked = asked{client.Wait || atomic, client.DisableHooks, client.Timeout}
 	client.Atomic = false
 	client.Wait = true
 	client.DisableHooks = true
@@ -52,34 +49,12 @@ func (o *Operation) undoInstall(name string, installErr error) error {
 		return fmt.Errorf("%w; release %s was not uninstalled, as atomic asks, since there was no time left", installErr, name)
 	}
 	uninstall := action.NewUninstall(o.cfg)
-	uninstall.DisableHooks = o.hooksDisabled
-	uninstall.Timeout = o.timeout
-	failure := o.failure
+	uninstall.DisableHooks = o.asked.hooksDisabled
+	uninstall.Timeout = o.asked.timeout
 	// A first signal has done its work: to undo is what is left to do.
 	o.opts.Stop = nil
 	if _, err := o.uninstall(uninstall, name); err != nil {
 		return fmt.Errorf("an error occurred while uninstalling the release. original install error: %w: %w", installErr, err)
 	}
-	o.failure = failure
 	return fmt.Errorf("release %s failed, and has been uninstalled due to atomic being set: %w", name, installErr)
-}
-
-// attach decorates the configuration's storage driver and kube client for the
-// time of an operation. It reports false where there is nothing to decorate: with
-// the memory driver Helm's command line creates nothing in a cluster
-// (cmd/helm/helm.go, loadReleasesInMemory).
-func (o *Operation) attach(ctx context.Context) (detach func(), ok bool) {
-	client, ok := o.cfg.KubeClient.(*kube.Client)
-	if !ok {
-		return nil, false
-	}
-	o.ctx = ctx
-	original := o.cfg.Releases.Driver
-	o.records.storage = storage.Init(original)
-	o.cfg.Releases.Driver = &storageDriver{Driver: original, operation: o}
-	o.cfg.KubeClient = &kubeClient{Client: client, operation: o}
-	return func() {
-		o.cfg.Releases.Driver = original
-		o.cfg.KubeClient = client
-	}, true
 }

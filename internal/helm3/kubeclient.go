@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"helm.sh/helm/v3/pkg/kube"
-	"helm.sh/helm/v3/pkg/release"
 )
 
 // kubeClient is Helm's kube client, decorated: it runs hooks before resources are
@@ -64,24 +63,37 @@ func (c *kubeClient) WaitWithJobs(resources kube.ResourceList, timeout time.Dura
 // WaitForDelete implements [kube.InterfaceExt]. Helm's Uninstall calls it between
 // the deletion of the resources and that of the record.
 func (c *kubeClient) WaitForDelete(resources kube.ResourceList, timeout time.Duration) error {
-	o := c.operation
-	if o.uninstalling == nil {
+	if c.operation.uninstalling == nil {
 		return c.Client.WaitForDelete(resources, timeout)
 	}
-	var waited error
-	if o.wait {
-		waited = c.Client.WaitForDelete(resources, timeout)
-	}
-	return errors.Join(waited, o.runHooks(o.uninstalling, release.HookPostDelete))
+	return c.operation.afterDeletion(resources, timeout)
 }
 
-// readyInterval is how often Helm looks whether resources are ready
+// readyInterval is how often Helm looks whether resources are ready, or gone
 // (pkg/kube/wait.go).
 const readyInterval = 2 * time.Second
 
 // readyRetries is how often in a row Helm bears an error of a resource that may
 // pass.
 const readyRetries = 30
+
+// waitGone waits until the resources are gone, as Helm does, but can be
+// interrupted (pkg/kube/wait.go, waitForDeletedResources).
+func (o *Operation) waitGone(resources kube.ResourceList, timeout time.Duration) error {
+	o.cfg.Log("beginning wait for %d resources to be deleted with timeout of %v", len(resources), timeout)
+	stoppable, stop := o.untilStopped()
+	defer stop()
+	ctx, cancel := context.WithTimeout(stoppable, timeout)
+	defer cancel()
+	return wait.PollUntilContextCancel(ctx, readyInterval, true, func(context.Context) (bool, error) {
+		for _, resource := range resources {
+			if err := resource.Get(); err == nil || !apierrors.IsNotFound(err) {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+}
 
 // waitReady waits until the resources are ready, as Helm does, but can be
 // interrupted (pkg/kube/wait.go, waitForResources).

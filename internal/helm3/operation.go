@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage"
 	"k8s.io/client-go/rest"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
@@ -41,29 +43,47 @@ type Operation struct {
 	opts Options
 
 	// What the user asked of the action and is done here instead.
-	wait          bool
-	hooksDisabled bool
-	timeout       time.Duration
+	asked asked
+	// description is the user's for a rollback; empty for Helm's.
+	description string
 
 	// ctx is the call's, kept since Helm passes none to the decorators.
 	ctx context.Context
+	// preparing says that the action goes on to create a record, and has not
+	// yet.
+	preparing bool
+	// recorded says that the record of a pending release was created.
+	recorded bool
 	// pending is what is under way since its record was created; nil before
 	// and after.
 	pending *pendingRelease
-	// recorded says that the record of a pending release was created.
-	recorded bool
 	// uninstalling is the release that Helm's Uninstall goes on to record.
 	uninstalling *release.Release
+	// cut says that the uninstalling was interrupted: nothing more of what
+	// Helm's Uninstall records is true.
+	cut bool
+	// twoErrors says that both waiting for the deletion and post-delete hooks
+	// failed, for which Helm's Uninstall takes one error.
+	twoErrors bool
 	// converted are the hooks of the release that was last asked for.
 	converted *releaseHooks
-	// failure is what the engine returned for the last event that failed.
-	failure *hooks.RunError
+	// hookErr is why the pending release failed, if hooks are why.
+	hookErr error
+	// failures are what the engine returned for events that failed.
+	failures []*hooks.RunError
 
 	mu        sync.Mutex
-	begun     bool // a record was, or is being, created
-	abandoned bool // none may be created any more
+	begun     bool // something was, or is being, changed
+	abandoned bool // nothing may be changed any more
 
 	records records
+}
+
+// asked is what the flags of an action ask of its hooks and its waiting.
+type asked struct {
+	wait          bool
+	hooksDisabled bool
+	timeout       time.Duration
 }
 
 // New returns an operation that uses the configuration, which must have been
@@ -72,9 +92,29 @@ func New(cfg *action.Configuration, opts Options) *Operation {
 	return &Operation{cfg: cfg, opts: opts}
 }
 
-// Abandon reports whether the operation has not come as far as a release record,
-// and if so makes sure that it never will: the process may then end at any time.
-// It's safe for concurrent use.
+// attach decorates the configuration's storage driver and kube client for the
+// time of an operation. It reports false where there is nothing to decorate: with
+// the memory driver Helm's command line creates nothing in a cluster
+// (cmd/helm/helm.go, loadReleasesInMemory).
+func (o *Operation) attach(ctx context.Context) (detach func(), ok bool) {
+	client, ok := o.cfg.KubeClient.(*kube.Client)
+	if !ok {
+		return nil, false
+	}
+	o.ctx = ctx
+	original := o.cfg.Releases.Driver
+	o.records.storage = storage.Init(original)
+	o.cfg.Releases.Driver = &storageDriver{Driver: original, operation: o}
+	o.cfg.KubeClient = &kubeClient{Client: client, operation: o}
+	return func() {
+		o.cfg.Releases.Driver = original
+		o.cfg.KubeClient = client
+	}, true
+}
+
+// Abandon reports whether the operation has not changed anything that a release
+// record tells of, and if so makes sure that it never will: the process may then
+// end at any time. It's safe for concurrent use.
 func (o *Operation) Abandon() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -84,10 +124,22 @@ func (o *Operation) Abandon() bool {
 	return o.abandoned
 }
 
-// GiveUp records a pending release as failed, past an action that doesn't end,
-// because a webhook holds up what it creates, say. Nothing that the action does
-// later is recorded. It blocks for as long as the storage does, and is safe for
-// concurrent use with the operation.
+// claim is called before anything is changed. It fails once the operation has
+// been abandoned; from the first time that it doesn't, it can't be.
+func (o *Operation) claim() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.abandoned {
+		return errInterrupted
+	}
+	o.begun = true
+	return nil
+}
+
+// GiveUp records a pending release, or one that is being uninstalled, as failed,
+// past an action that doesn't end, because a webhook holds it up, say. Nothing
+// that the action does later is recorded. It blocks for as long as the storage
+// does, and is safe for concurrent use with the operation.
 func (o *Operation) GiveUp() error { return o.records.giveUp() }
 
 // errInterrupted carries Helm's words for an operation that was cancelled.
@@ -118,37 +170,72 @@ type pendingRelease struct {
 	events  events
 	// preDone and postDone say that the hooks were run, whatever came of it.
 	preDone, postDone bool
+	// untouched says that no resource was changed, nor will be, since the
+	// pre-hooks failed.
+	untouched bool
 }
 
 // begin takes notice of the record of an operation that is about to be created.
-// It plans all events of the chart, so that hooks which can't be planned are
-// refused while neither hooks nor resources nor a record were touched.
+// Hooks that can't be planned are refused here, while neither hooks nor resources
+// nor a record were touched.
 func (o *Operation) begin(rel *release.Release, events events) error {
-	if !o.hooksDisabled {
-		all, err := o.hooksOf(rel)
-		if err != nil {
-			return err
+	var err error
+	if rel.Info.Status == release.StatusPendingRollback {
+		err = o.plan(rel, events.pre, events.post)
+	} else {
+		// A new rendering of the chart: its author should hear of mistakes
+		// in hooks that run later, too.
+		err = o.plan(rel, eventsIn(rel)...)
+	}
+	if err != nil {
+		return err
+	}
+	if o.recorded {
+		// A failed upgrade is being undone. A first signal has done its work;
+		// after a second there is no time for it.
+		o.opts.Stop = nil
+		if o.ctx.Err() != nil {
+			return errInterrupted
 		}
-		planned := map[hooks.Event]bool{}
-		for _, h := range all.hooks {
-			for _, event := range h.Events {
-				if planned[event] {
-					continue
-				}
-				planned[event] = true
-				if _, err := hooks.NewPlan(event, all.hooks, o.opts.Parallelism); err != nil {
-					return err
-				}
+	}
+	if err := o.claim(); err != nil {
+		return err
+	}
+	if o.description != "" {
+		rel.Info.Description = o.description
+	}
+	o.preparing = false
+	o.pending = &pendingRelease{release: rel, events: events}
+	return nil
+}
+
+// eventsIn returns the events that a release has hooks of.
+func eventsIn(rel *release.Release) []release.HookEvent {
+	var all []release.HookEvent
+	for _, h := range rel.Hooks {
+		for _, event := range h.Events {
+			if !slices.Contains(all, event) {
+				all = append(all, event)
 			}
 		}
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.abandoned {
-		return errInterrupted
+	return all
+}
+
+// plan returns why hooks of a release can't be run, if they can't.
+func (o *Operation) plan(rel *release.Release, events ...release.HookEvent) error {
+	if o.asked.hooksDisabled {
+		return nil
 	}
-	o.begun = true
-	o.pending = &pendingRelease{release: rel, events: events}
+	all, err := o.hooksOf(rel)
+	if err != nil {
+		return err
+	}
+	for _, event := range events {
+		if _, err := hooks.NewPlan(hooks.Event(event), all.hooks, o.opts.Parallelism); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -159,13 +246,15 @@ func (o *Operation) beforeResources() error {
 		return nil
 	}
 	p.preDone = true
-	if err := o.runHooks(p.release, p.events.pre); err != nil {
-		return fmt.Errorf(p.events.preFailed, err)
+	err := o.runHooks(p.release, p.events.pre)
+	if err != nil {
+		o.hookErr = fmt.Errorf(p.events.preFailed, err)
+		err = o.hookErr
+	} else if o.stopped() {
+		err = errInterrupted
 	}
-	if o.stopped() {
-		return errInterrupted
-	}
-	return nil
+	p.untouched = err != nil
+	return err
 }
 
 // afterResources waits for the resources of the pending release if the user asked
@@ -179,7 +268,7 @@ func (o *Operation) afterResources(resources kube.ResourceList, timeout time.Dur
 		return nil
 	}
 	p.postDone = true
-	if o.wait {
+	if o.asked.wait {
 		if err := o.waitReady(resources, timeout, checks...); err != nil {
 			return err
 		}
@@ -188,7 +277,8 @@ func (o *Operation) afterResources(resources kube.ResourceList, timeout time.Dur
 		return errInterrupted
 	}
 	if err := o.runHooks(p.release, p.events.post); err != nil {
-		return fmt.Errorf(p.events.postFailed, err)
+		o.hookErr = fmt.Errorf(p.events.postFailed, err)
+		return o.hookErr
 	}
 	return nil
 }
@@ -251,7 +341,7 @@ func (o *Operation) hooksOf(rel *release.Release) (*releaseHooks, error) {
 // runHooks runs the hooks of an event of a release. What became of them is in the
 // release, and in its record, when it returns. An error has Helm's words.
 func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) error {
-	if o.hooksDisabled {
+	if o.asked.hooksDisabled {
 		return nil
 	}
 	all, err := o.hooksOf(rel)
@@ -275,7 +365,7 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 	runner := hooks.Runner{
 		Cluster:   cluster,
 		Observer:  hooks.Observers(recorder, o.opts.Observer),
-		Timeout:   o.timeout,
+		Timeout:   o.asked.timeout,
 		KeepGoing: o.opts.KeepGoing,
 		Stop:      o.opts.Stop,
 		Logs:      o.opts.LogOutput,
@@ -284,8 +374,8 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 	recorder.finish()
 	var failure *hooks.RunError
 	if errors.As(err, &failure) {
-		o.failure = failure
-		return &hookFailure{failure, plan.Serial(), o.timeout}
+		o.failures = append(o.failures, failure)
+		return &hookFailure{failure, plan.Serial(), o.asked.timeout}
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
+	helmtime "helm.sh/helm/v3/pkg/time"
 )
 
 // storageDriver is Helm's storage driver, decorated: it lets the operation know
@@ -15,30 +16,31 @@ import (
 type storageDriver struct {
 	driver.Driver
 	operation *Operation
-	// superseded are updates that Helm makes before it creates the record of
-	// a release which takes another's place (pkg/action/install.go,
-	// replaceRelease). They wait until that can go ahead.
-	superseded []func() error
+	// held are writes that make room for a record: the release whose place it
+	// takes is superseded (pkg/action/install.go, replaceRelease), old
+	// revisions go (pkg/storage/storage.go, removeLeastRecent). They wait
+	// until the record can be created.
+	held []func() error
 }
 
 // Create implements [driver.Creator].
 func (d *storageDriver) Create(key string, rel *release.Release) error {
 	o := d.operation
+	create := func() error { return d.Driver.Create(key, rel) }
 	events, pending := eventsOf[rel.Info.Status]
 	if !pending {
-		return o.records.write(func() error { return d.Driver.Create(key, rel) })
+		return o.records.put(rel, create)
 	}
 	if err := o.begin(rel, events); err != nil {
 		return err
 	}
-	for _, update := range d.superseded {
-		if err := o.records.write(update); err != nil {
+	for _, write := range d.held {
+		if err := o.records.write(write); err != nil {
 			return err
 		}
 	}
-	d.superseded = nil
-	create := func() error { return d.Driver.Create(key, rel) }
-	if err := o.records.begin(snapshot(rel), create); err != nil {
+	d.held = nil
+	if err := o.records.put(rel, create); err != nil {
 		o.pending = nil
 		return err
 	}
@@ -50,20 +52,43 @@ func (d *storageDriver) Create(key string, rel *release.Release) error {
 func (d *storageDriver) Update(key string, rel *release.Release) error {
 	o := d.operation
 	update := func() error { return d.Driver.Update(key, rel) }
-	if !o.recorded && o.uninstalling == nil && rel.Info.Status == release.StatusSuperseded {
-		d.superseded = append(d.superseded, update)
+	if o.preparing {
+		d.held = append(d.held, update)
 		return nil
+	}
+	if o.cut {
+		return errInterrupted
 	}
 	if rel.Info.Status == release.StatusUninstalling {
 		o.uninstalling = rel
 	}
-	if p := o.pending; p != nil && p.release == rel {
-		if _, pending := eventsOf[rel.Info.Status]; !pending {
+	if p := o.pending; p != nil {
+		if p.release != rel && p.untouched {
+			// The revision that runs is what it was, whatever the action
+			// makes of it (pkg/action/rollback.go, performRollback).
+			return nil
+		}
+		if _, pending := eventsOf[rel.Info.Status]; p.release == rel && !pending {
 			o.pending = nil
-			return o.records.end(update)
 		}
 	}
-	return o.records.write(update)
+	return o.records.put(rel, update)
+}
+
+// Delete implements [driver.Deletor].
+func (d *storageDriver) Delete(key string) (*release.Release, error) {
+	o := d.operation
+	if o.preparing {
+		d.held = append(d.held, func() error {
+			_, err := d.Driver.Delete(key)
+			return err
+		})
+		return nil, nil
+	}
+	if o.cut {
+		return nil, errInterrupted
+	}
+	return o.records.remove(func() (*release.Release, error) { return d.Driver.Delete(key) })
 }
 
 // snapshot returns a copy of a release that no later change of the release's
@@ -80,15 +105,25 @@ func snapshot(rel *release.Release) *release.Release {
 	return &copied
 }
 
-// records writes release records, one at a time, and knows the last state of the
-// pending one, so that it can be ended whatever its operation does. It's safe for
-// concurrent use.
+// records writes release records, one at a time, and knows the last state of one
+// that says that an operation is under way, so that it can be ended whatever its
+// operation does. It's safe for concurrent use.
 type records struct {
 	storage *storage.Storage // past the decorated driver
 
-	mu      sync.Mutex       // held during a write
-	pending *release.Release // as last stored; nil if no record is pending
-	closed  bool             // nothing is written any more
+	mu         sync.Mutex       // held during a write
+	unfinished *release.Release // as last stored; nil if no operation is under way
+	closed     bool             // nothing is written any more
+}
+
+// failedBecause are Helm's words for an operation that failed, by the status of
+// its record. For an uninstallation Helm has none, since it leaves the record as
+// it is.
+var failedBecause = map[release.Status]string{
+	release.StatusPendingInstall:  "Release %q failed: %s",
+	release.StatusPendingUpgrade:  "Upgrade %q failed: %s",
+	release.StatusPendingRollback: "Rollback %q failed: %s",
+	release.StatusUninstalling:    "Uninstallation of %q failed: %s",
 }
 
 // write does a write unless the operation was given up.
@@ -101,40 +136,51 @@ func (r *records) write(do func() error) error {
 	return do()
 }
 
-// begin does the write that creates the record of a pending release.
-func (r *records) begin(pending *release.Release, create func() error) error {
+// put does the write that stores rel.
+func (r *records) put(rel *release.Release, store func() error) error {
 	return r.write(func() error {
-		err := create()
-		if err == nil {
-			r.pending = pending
+		if err := store(); err != nil {
+			return err
 		}
-		return err
+		if failedBecause[rel.Info.Status] != "" {
+			r.unfinished = snapshot(rel)
+		} else if r.isUnfinished(rel) {
+			r.unfinished = nil
+		}
+		return nil
 	})
 }
 
-// end does the write after which the record isn't pending any more.
-func (r *records) end(update func() error) error {
-	return r.write(func() error {
-		err := update()
-		if err == nil {
-			r.pending = nil
-		}
-		return err
-	})
-}
-
-// update stores a snapshot of the release whose hooks run.
+// update stores rel past the decorated driver.
 func (r *records) update(rel *release.Release) error {
-	return r.write(func() error {
-		err := r.storage.Update(rel)
-		if err == nil && r.pending != nil {
-			r.pending = rel
+	return r.put(rel, func() error { return r.storage.Update(rel) })
+}
+
+// remove does the write that removes the release that it returns.
+func (r *records) remove(remove func() (*release.Release, error)) (removed *release.Release, err error) {
+	err = r.write(func() (err error) {
+		removed, err = remove()
+		if err == nil && r.isUnfinished(removed) {
+			r.unfinished = nil
 		}
 		return err
 	})
+	return removed, err
 }
 
-// giveUp stores the pending record as failed, and nothing from then on.
+// finished reports whether no record says that an operation is under way.
+func (r *records) finished() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.unfinished == nil
+}
+
+func (r *records) isUnfinished(rel *release.Release) bool {
+	u := r.unfinished
+	return u != nil && rel != nil && u.Name == rel.Name && u.Version == rel.Version
+}
+
+// giveUp stores an unfinished record as failed, and nothing from then on.
 func (r *records) giveUp() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -142,15 +188,21 @@ func (r *records) giveUp() error {
 		return errors.New("the operation was given up already")
 	}
 	r.closed = true
-	if r.pending == nil {
+	if r.unfinished == nil {
 		return nil
 	}
-	failed := snapshot(r.pending)
+	failed := snapshot(r.unfinished)
 	for _, h := range failed.Hooks {
 		if h.LastRun.Phase == release.HookPhaseRunning {
 			h.LastRun.Phase = release.HookPhaseUnknown
 		}
 	}
-	failed.SetStatus(release.StatusFailed, fmt.Sprintf("Release %q failed: %s", failed.Name, errInterrupted))
+	fail(failed, errInterrupted)
 	return r.storage.Update(failed)
+}
+
+// fail marks an unfinished release as failed.
+func fail(rel *release.Release, because error) {
+	rel.Info.Deleted = helmtime.Time{}
+	rel.SetStatus(release.StatusFailed, fmt.Sprintf(failedBecause[rel.Info.Status], rel.Name, because))
 }

@@ -17,6 +17,7 @@ func decorated(parallelism int) (*Operation, *storage.Storage, *storage.Storage)
 	memory := storage.Init(driver.NewMemory())
 	o := New(new(action.Configuration), Options{Parallelism: parallelism})
 	o.records.storage = memory
+	o.preparing = true
 	return o, storage.Init(&storageDriver{Driver: memory.Driver, operation: o}), memory
 }
 

@@ -1,36 +1,121 @@
 package helm3
 
 import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
 	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
 	helmtime "helm.sh/helm/v3/pkg/time"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
 
-// uninstall does what client.Run does, with the delete hooks run by our engine.
-// The operation must be attached.
+// Uninstall does what client.Run does, with the hooks run by our engine. It takes
+// over what client's DisableHooks and Wait ask for and changes these fields.
+//
+// An uninstallation that is interrupted once its record says so ends as failed,
+// from which Helm can upgrade, roll back and uninstall: Helm, which dies where it
+// stands, leaves it uninstalling.
+//
+// About ctx and the error see [Operation.Install].
+func (o *Operation) Uninstall(ctx context.Context, client *action.Uninstall, name string) (*release.UninstallReleaseResponse, error) {
+	detach, ok := o.attach(ctx)
+	if !ok {
+		return client.Run(name)
+	}
+	defer detach()
+	response, err := o.uninstall(client, name)
+	return response, o.withDetails(err)
+}
+
+// uninstall does the work of [Operation.Uninstall]. The operation must be
+// attached.
 //
 // The pre-delete hooks run before the action, in a record that says what Helm's
 // says at that point (pkg/action/uninstall.go, Run); the post-delete hooks when
 // the action waits for the deletion.
 func (o *Operation) uninstall(client *action.Uninstall, name string) (*release.UninstallReleaseResponse, error) {
-	o.wait = client.Wait
-	o.hooksDisabled = client.DisableHooks
-	o.timeout = client.Timeout
-	client.DisableHooks = true
-	if o.hooksDisabled || client.DryRun {
+	if client.DryRun {
 		return client.Run(name)
 	}
+	o.asked = asked{client.Wait, client.DisableHooks, client.Timeout}
 	client.Wait = true
-
+	client.DisableHooks = true
+	if err := o.cfg.KubeClient.IsReachable(); err != nil {
+		return nil, err
+	}
 	last, err := o.cfg.Releases.Last(name)
+	if err == nil {
+		err = o.plan(last, release.HookPreDelete, release.HookPostDelete)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := o.claim(); err != nil {
+		return nil, err
+	}
 	if err != nil || last.Info.Status == release.StatusUninstalled {
 		return client.Run(name) // which knows what to say
 	}
 	last.Info.Status = release.StatusUninstalling
 	last.Info.Deleted = helmtime.Now()
 	last.Info.Description = "Deletion in progress (or silently failed)"
+	response := &release.UninstallReleaseResponse{Release: last}
 	if err := o.runHooks(last, release.HookPreDelete); err != nil {
-		return &release.UninstallReleaseResponse{Release: last}, err
+		return response, o.uninstallFailed(last, err)
 	}
-	return client.Run(name)
+	if o.stopped() {
+		return response, o.uninstallFailed(last, errInterrupted)
+	}
+	response, err = client.Run(name)
+	if err == nil {
+		return response, nil
+	}
+	if o.twoErrors {
+		// Helm took them for one.
+		err = errors.New(strings.Replace(err.Error(), " 1 error(s): ", " 2 error(s): ", 1))
+	}
+	return response, o.uninstallFailed(o.uninstalling, err)
+}
+
+// afterDeletion waits until the resources of the release that is uninstalled are
+// gone, if the user asked for it, and runs the post-delete hooks.
+func (o *Operation) afterDeletion(resources kube.ResourceList, timeout time.Duration) error {
+	var waited error
+	if o.asked.wait {
+		waited = o.waitGone(resources, timeout)
+	}
+	if o.stopped() {
+		o.cut = true
+		return errInterrupted
+	}
+	failed := o.runHooks(o.uninstalling, release.HookPostDelete)
+	var run *hooks.RunError
+	o.cut = errors.As(failed, &run) && run.Interrupted != nil
+	if waited != nil && failed != nil {
+		o.twoErrors = true
+		return fmt.Errorf("%w; %w", waited, failed) // as Helm joins them
+	}
+	return cmp.Or(waited, failed)
+}
+
+// uninstallFailed returns the error of an uninstallation that ended with err. If
+// it was interrupted, its record is marked as failed.
+func (o *Operation) uninstallFailed(rel *release.Release, err error) error {
+	interrupted := o.cut || o.stopped()
+	if !interrupted || o.records.finished() {
+		return err
+	}
+	rel.Info.Status = release.StatusUninstalling
+	fail(rel, err)
+	if stored := o.records.update(rel); stored != nil {
+		return fmt.Errorf("%w; and the record of release %s could not be marked as failed: %w", err, rel.Name, stored)
+	}
+	return err
 }

@@ -1,0 +1,31 @@
+package helm3
+
+import (
+	"context"
+
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/release"
+)
+
+// Upgrade does what client.Run does, with the hooks run by our engine. It takes
+// over what client's DisableHooks and Wait ask for and changes these fields. A
+// failed upgrade that is atomic is rolled back by the action, whose rollback
+// comes through the same decorators.
+//
+// About ctx and the error see [Operation.Install].
+func (o *Operation) Upgrade(ctx context.Context, client *action.Upgrade, name string, chrt *chart.Chart, values map[string]any) (*release.Release, error) {
+	detach, ok := o.attach(ctx)
+	if !ok {
+		return client.Run(name, chrt, values)
+	}
+	defer detach()
+
+	o.preparing = true
+	o.asked = asked{client.Wait || client.Atomic, client.DisableHooks, client.Timeout}
+	client.Wait = true
+	client.DisableHooks = true
+
+	rel, err := client.Run(name, chrt, values)
+	return rel, o.withDetails(err)
+}
