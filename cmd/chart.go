@@ -8,7 +8,6 @@ import (
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/downloader"
 	"helm.sh/helm/v3/pkg/getter"
-	"helm.sh/helm/v3/pkg/registry"
 )
 
 // checkInstallable refuses charts that are no applications, libraries for one
@@ -24,26 +23,26 @@ func checkInstallable(chrt *chart.Chart) error {
 
 // withDependencies returns the chart, loaded from path, if all its dependencies
 // are there. If some are missing they're downloaded and the chart is loaded
-// again where update says so, else the error names them. What is downloaded is
+// again where --dependency-update says so, else the error names them. What is downloaded is
 // said on stdout, as by Helm (cmd/helm/install.go).
-func (p *program) withDependencies(chrt *chart.Chart, path string, update bool, keyring string, registryClient *registry.Client) (*chart.Chart, error) {
+func (p *program) withDependencies(chrt *chart.Chart, path string, client *action.Install) (*chart.Chart, error) {
 	missing := action.CheckDependencies(chrt, chrt.Metadata.Dependencies)
 	if missing == nil {
 		return chrt, nil
 	}
-	if !update {
+	if !client.DependencyUpdate {
 		//lint:ignore ST1005 Helm's own words
 		return nil, fmt.Errorf("An error occurred while checking for chart dependencies. You may need to run `helm dependency build` to fetch missing dependencies: %w", missing)
 	}
 	manager := &downloader.Manager{
 		Out:              p.Out,
 		ChartPath:        path,
-		Keyring:          keyring,
+		Keyring:          client.Keyring,
 		Getters:          getter.All(p.settings),
 		RepositoryConfig: p.settings.RepositoryConfig,
 		RepositoryCache:  p.settings.RepositoryCache,
 		Debug:            p.settings.Debug,
-		RegistryClient:   registryClient,
+		RegistryClient:   client.GetRegistryClient(),
 	}
 	if err := manager.Update(); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"helm.sh/helm/v3/pkg/action"
@@ -50,6 +51,21 @@ func defaultKeyring() string {
 		return filepath.Join(home, "pubring.gpg")
 	}
 	return filepath.Join(homedir.HomeDir(), ".gnupg", "pubring.gpg")
+}
+
+func addTimeoutFlag(f *pflag.FlagSet, timeout *time.Duration) {
+	f.DurationVar(timeout, "timeout", 300*time.Second, "time to wait for any individual Kubernetes operation (like Jobs for hooks)")
+}
+
+// addWaitFlags declares what is waited for after resources have been changed.
+func addWaitFlags(f *pflag.FlagSet, resources, jobs *bool) {
+	addWaitFlag(f, resources, "if set, will wait until all Pods, PVCs, Services, and minimum number of Pods of a Deployment, StatefulSet, or ReplicaSet are in a ready state before marking the release as successful. It will wait for as long as --timeout")
+	f.BoolVar(jobs, "wait-for-jobs", false, "if set and --wait enabled, will wait until all Jobs have been completed before marking the release as successful. It will wait for as long as --timeout")
+}
+
+// addHistoryFlag declares how many revisions are kept.
+func addHistoryFlag(f *pflag.FlagSet, revisions *int, byDefault int) {
+	f.IntVar(revisions, "history-max", byDefault, "limit the maximum number of revisions saved per release. Use 0 for no limit")
 }
 
 // addOutputFlag declares --output, a table by default.

@@ -36,11 +36,29 @@ func addForceReplaceFlag(f *pflag.FlagSet, force *bool) {
 }
 
 // addServerSideFlag declares Helm 4's choice of how objects are written, of
-// which Helm 3's engine has one.
-func addServerSideFlag(f *pflag.FlagSet) {
-	f.Var(&refusedBool{"Helm 3's engine, which runs here, applies on the client's side; leave the flag out or use --server-side=false"}, "server-side", "only false is accepted: Helm 3's engine doesn't use server-side apply")
+// which Helm 3's engine has one. auto says whether the flag takes that too: it
+// leaves the choice to Helm.
+func addServerSideFlag(f *pflag.FlagSet, auto bool) {
+	var value pflag.Value = &refusedBool{"Helm 3's engine, which runs here, applies on the client's side; leave the flag out or use --server-side=false"}
+	if auto {
+		value = orAuto{value}
+	}
+	f.Var(value, "server-side", "only false is accepted: Helm 3's engine doesn't use server-side apply")
 	f.Lookup("server-side").NoOptDefVal = "true"
 	hide(f, "server-side")
+}
+
+// addDescriptionFlag declares what Helm 4 lets a rollback's record say.
+func addDescriptionFlag(f *pflag.FlagSet, description *string) {
+	f.StringVar(description, "description", "", "Helm 4's custom description of the rollback")
+	hide(f, "description")
+}
+
+// addRollbackDryRunFlag declares --dry-run: a bool, as in Helm 3, that also takes
+// Helm 4's values. A rollback renders nothing, so that they come to the same.
+func addRollbackDryRunFlag(f *pflag.FlagSet, dryRun *bool, usage string) {
+	f.Var((*dryRunValue)(dryRun), "dry-run", usage)
+	f.Lookup("dry-run").NoOptDefVal = "true"
 }
 
 // addWaitFlag declares --wait: a bool, as in Helm 3, that also takes the names
@@ -82,6 +100,41 @@ func (w *waitValue) Set(s string) error {
 func (w *waitValue) String() string { return strconv.FormatBool(bool(*w)) }
 func (w *waitValue) Type() string   { return "bool" }
 
+// dryRunValue is the value of a rollback's --dry-run.
+type dryRunValue bool
+
+// Set implements [pflag.Value].
+func (d *dryRunValue) Set(s string) error {
+	switch s {
+	case "client", "server":
+		*d = true
+		return nil
+	case "none":
+		*d = false
+		return nil
+	}
+	on, err := strconv.ParseBool(s)
+	if err != nil {
+		return errors.New("must be true or false, or one of Helm 4's client, server (both simulate) and none (doesn't)")
+	}
+	*d = dryRunValue(on)
+	return nil
+}
+
+func (d *dryRunValue) String() string { return strconv.FormatBool(bool(*d)) }
+func (d *dryRunValue) Type() string   { return "bool" }
+
+// orAuto is the value of a flag that takes auto besides what another takes.
+type orAuto struct{ pflag.Value }
+
+// Set implements [pflag.Value].
+func (o orAuto) Set(s string) error {
+	if s == "auto" {
+		return nil
+	}
+	return o.Value.Set(s)
+}
+
 // refusedBool is the value of a flag that can't be turned on here.
 type refusedBool struct{ why string }
 
@@ -102,5 +155,7 @@ func (r *refusedBool) Type() string   { return "bool" }
 
 var (
 	_ pflag.Value = (*waitValue)(nil)
+	_ pflag.Value = (*dryRunValue)(nil)
+	_ pflag.Value = orAuto{}
 	_ pflag.Value = (*refusedBool)(nil)
 )

@@ -19,6 +19,7 @@ import (
 const helperEnv = "PARALLEL_HOOKS_TEST_HELPER"
 
 type waitingOperation struct {
+	operation
 	stop     <-chan struct{}
 	stubborn bool
 }
@@ -40,7 +41,7 @@ func (waitingOperation) GiveUp() error { return nil }
 func helperMain() int {
 	p := newProgram(genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}, "")
 	p.newOperation = func(_ *action.Configuration, opts helm3.Options) operation {
-		return waitingOperation{opts.Stop, os.Getenv(helperEnv) == "stubborn"}
+		return waitingOperation{stop: opts.Stop, stubborn: os.Getenv(helperEnv) == "stubborn"}
 	}
 	code := ExitCode(p.run(os.Args[1:]))
 	fmt.Println("exit code", code)

@@ -13,6 +13,18 @@ import (
 // parallelismEnv is the default of --hook-parallelism.
 const parallelismEnv = "HELM_HOOK_PARALLELISM"
 
+// hooksDesc is what the help of every command says about hooks.
+const hooksDesc = `Besides, --hook-parallelism says how many hooks of equal weight may run at once. A
+hook never starts before every hook of a lower weight has ended well, and a Job or
+Pod not before the ServiceAccounts, ConfigMaps and other objects that are hooks of
+its own weight exist.
+
+When a hook fails, no further hook starts; those that run are waited for, so that
+the release's record says truly what became of each. Ctrl-C does the same. To leave
+at once, send a second signal: Ctrl-C again where this was not called by helm, else
+kill with the process number that is shown.
+`
+
 // hookFlags are the flags that Helm's commands don't have.
 type hookFlags struct {
 	parallelism parallelism

@@ -46,7 +46,7 @@ func superviseOperation(op ending, work func(ctx context.Context, stop <-chan st
 			orphaned: s.orphaned,
 			release:  func() { s.released = true },
 		},
-		out: &s.stdout, errOut: &s.stderr, subject: "web", stop: s.stop,
+		out: &s.stdout, errOut: &s.stderr, name: "web", cancelled: cancelled, stop: s.stop,
 	}
 	go func() {
 		s.ended <- sup.supervise(op, func(ctx context.Context) error { return work(ctx, s.stop) })

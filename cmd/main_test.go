@@ -32,6 +32,22 @@ func (plainHelm) Install(ctx context.Context, client *action.Install, chrt *char
 	return client.RunWithContext(ctx, chrt, vals)
 }
 
+func (plainHelm) Upgrade(ctx context.Context, client *action.Upgrade, name string, chrt *chart.Chart, vals map[string]any) (*release.Release, error) {
+	return client.RunWithContext(ctx, name, chrt, vals)
+}
+
+func (plainHelm) Rollback(_ context.Context, client *action.Rollback, name, _ string) error {
+	return client.Run(name)
+}
+
+func (plainHelm) Uninstall(_ context.Context, client *action.Uninstall, name string) (*release.UninstallReleaseResponse, error) {
+	return client.Run(name)
+}
+
+func (plainHelm) Test(_ context.Context, client *action.ReleaseTesting, name string) (*release.Release, error) {
+	return client.Run(name)
+}
+
 func (plainHelm) Abandon() bool { return false }
 
 func (plainHelm) GiveUp() error { return nil }

@@ -32,6 +32,10 @@ const leaveTimeout = 5 * time.Second
 // operation is what the commands need of a [helm3.Operation].
 type operation interface {
 	Install(context.Context, *action.Install, *chart.Chart, map[string]any) (*release.Release, error)
+	Upgrade(ctx context.Context, client *action.Upgrade, name string, chrt *chart.Chart, values map[string]any) (*release.Release, error)
+	Rollback(ctx context.Context, client *action.Rollback, name, description string) error
+	Uninstall(ctx context.Context, client *action.Uninstall, name string) (*release.UninstallReleaseResponse, error)
+	Test(ctx context.Context, client *action.ReleaseTesting, name string) (*release.Release, error)
 	ending
 }
 
@@ -42,12 +46,13 @@ type ending interface {
 }
 
 // operate makes an operation with the hooks' flags and runs work on it in a
-// goroutine of its own, so that signals are answered whatever it is doing.
-// subject is what Helm calls the release in its line about a cancellation.
+// goroutine of its own, so that signals are answered whatever it is doing. name is
+// the release's. cancelled is what Helm prints on stdout when the operation is
+// interrupted, empty if that's nothing.
 //
 // The error is work's own, or says that the operation was interrupted; see
 // [completed] for one that was interrupted too late.
-func (p *program) operate(cfg *action.Configuration, flags *hookFlags, subject string, work func(context.Context, operation) error) error {
+func (p *program) operate(cfg *action.Configuration, flags *hookFlags, name, cancelled string, work func(context.Context, operation) error) error {
 	n := flags.parallelism.n
 	stop := make(chan struct{})
 	op := p.newOperation(cfg, helm3.Options{
@@ -59,9 +64,14 @@ func (p *program) operate(cfg *action.Configuration, flags *hookFlags, subject s
 	})
 	in := p.interrupts()
 	defer in.close()
-	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, subject: subject, stop: stop}
+	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, name: name, cancelled: cancelled, stop: stop}
 	return s.supervise(op, func(ctx context.Context) error { return work(ctx, op) })
 }
+
+// cancelledLine is what helm install and helm upgrade print when they're interrupted,
+// also where stdout should be JSON (cmd/helm/install.go). The other commands die
+// in silence.
+func cancelledLine(name string) string { return fmt.Sprintf("Release %s has been cancelled.\n", name) }
 
 // howToLeave says what makes a second signal. Helm ends at the first Ctrl-C, and
 // the shell then sends further ones to itself.
@@ -76,7 +86,8 @@ func (p *program) howToLeave() string {
 type supervisor struct {
 	*interrupts
 	out, errOut io.Writer
-	subject     string
+	name        string
+	cancelled   string
 	// stop is closed at the first interruption.
 	stop chan struct{}
 }
@@ -126,11 +137,11 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 			continue
 		case err := <-gaveUp:
 			if err != nil {
-				return s.interruption(code, false, fmt.Errorf("the record of release %q could not be written, see helm status: %w", s.subject, err))
+				return s.interruption(code, false, fmt.Errorf("the record of release %q could not be written, see helm status: %w", s.name, err))
 			}
-			return s.interruption(code, false, fmt.Errorf("left while release %q was still being changed: %w", s.subject, context.Canceled))
+			return s.interruption(code, false, fmt.Errorf("left while release %q was still being changed: %w", s.name, context.Canceled))
 		case <-late:
-			return s.interruption(code, false, fmt.Errorf("left while the record of release %q was still being written; see helm status", s.subject))
+			return s.interruption(code, false, fmt.Errorf("left while the record of release %q was still being written; see helm status", s.name))
 		case <-orphaned:
 			orphaned = nil
 			alone = time.After(orphanTimeout)
@@ -149,10 +160,9 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 		if !interrupted {
 			interrupted = true
 			close(s.stop)
-			// Helm says so on stdout (cmd/helm/install.go).
-			fmt.Fprintf(s.out, "Release %s has been cancelled.\n", s.subject)
+			fmt.Fprint(s.out, s.cancelled)
 			if op.Abandon() {
-				return s.interruption(code, false, fmt.Errorf("interrupted before the release was recorded: %w", context.Canceled))
+				return s.interruption(code, false, fmt.Errorf("interrupted before anything was changed: %w", context.Canceled))
 			}
 		}
 		if asked > 1 && settled == nil {

@@ -5,7 +5,6 @@ package cmd
 
 import (
 	"flag"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,8 +15,8 @@ import (
 
 const rootDesc = `Run a chart's hooks in parallel.
 
-The commands here do what Helm's commands of the same names do, so far install,
-and take the same flags. With --hook-parallelism N, or HELM_HOOK_PARALLELISM=N, up
+The commands here do what Helm's commands of the same names do, and take the same
+flags. With --hook-parallelism N, or HELM_HOOK_PARALLELISM=N, up
 to N hooks of equal weight run at once; a hook never starts before every hook of a
 lower weight has ended well. Without it hooks run one after another, as in Helm.
 `
@@ -64,26 +63,15 @@ func newRootCmd(p *program) *cobra.Command {
 
 	cmd.AddCommand(
 		newInstallCmd(p),
+		newUpgradeCmd(p),
+		newRollbackCmd(p),
+		newUninstallCmd(p),
+		newTestCmd(p),
 		newVersionCmd(p),
 	)
-	for _, name := range []string{"upgrade", "rollback", "uninstall", "test"} {
-		cmd.AddCommand(newMissingCmd(name))
-	}
 	// Its scripts complete a command that isn't on the PATH.
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	return cmd
-}
-
-// newMissingCmd returns a command that says what to use instead of it.
-func newMissingCmd(name string) *cobra.Command {
-	return &cobra.Command{
-		Use:                name,
-		Hidden:             true,
-		DisableFlagParsing: true,
-		RunE: func(*cobra.Command, []string) error {
-			return fmt.Errorf("%q is not in this version yet; use \"helm %s\", which works on the same releases", name, name)
-		},
-	}
 }
 
 // addKlogFlags adds the flags of client-go's log, hidden and with hyphens, as
