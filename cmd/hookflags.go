@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"helm.sh/helm/v3/pkg/action"
 )
 
 // parallelismEnv is the default of --hook-parallelism.
@@ -32,10 +33,15 @@ type hookFlags struct {
 }
 
 // addHookFlags declares how hooks are run, the same for every command that does.
-// They're checked before the command runs.
-func addHookFlags(cmd *cobra.Command) *hookFlags {
+// Before the command runs they're checked, and then cfg is made ready.
+func (p *program) addHookFlags(cmd *cobra.Command, cfg *action.Configuration) *hookFlags {
 	h := &hookFlags{parallelism: defaultParallelism(os.Getenv(parallelismEnv))}
-	cmd.PreRunE = func(*cobra.Command, []string) error { return h.parallelism.bad }
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if h.parallelism.bad != nil {
+			return h.parallelism.bad
+		}
+		return p.configure(cfg)
+	}
 	f := cmd.Flags()
 	f.Var(&h.parallelism, "hook-parallelism", "run up to this many hooks of equal weight at once. 0 and 1 run hooks one after another, as Helm does. $"+parallelismEnv+" sets the default")
 	f.BoolVar(&h.keepGoing, "hook-keep-going", false, "if set, the other hooks of the same weight still run after a hook has failed. The operation fails all the same")

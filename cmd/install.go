@@ -73,7 +73,7 @@ func newInstallCmd(p *program) *cobra.Command {
 		skipCRDs:        "if set, no CRDs will be installed. By default, CRDs are installed if not already present",
 		takeOwnership:   "if set, install will ignore the check for helm annotations and take ownership of the existing resources",
 	})
-	i.hooks = addHookFlags(cmd)
+	i.hooks = p.addHookFlags(cmd, cfg)
 	return cmd
 }
 
@@ -115,11 +115,8 @@ func (i *install) addFlags(f *pflag.FlagSet, usage usages) {
 	addForceReplaceFlag(f, &client.Force)
 }
 
-// prepare makes the configuration and the client ready for a chart.
-func (i *install) prepare() error {
-	if err := i.configure(i.cfg); err != nil {
-		return err
-	}
+// useRegistry lets the client find charts in OCI registries.
+func (i *install) useRegistry() error {
 	registryClient, err := i.registryClient(&i.client.ChartPathOptions)
 	if err != nil {
 		return err
@@ -137,7 +134,7 @@ func (i *install) useDevelopmentVersions() {
 }
 
 func (i *install) run(args []string) (*release.Release, error) {
-	if err := i.prepare(); err != nil {
+	if err := i.useRegistry(); err != nil {
 		return nil, err
 	}
 	return i.installChart(args)

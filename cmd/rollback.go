@@ -31,9 +31,6 @@ func newRollbackCmd(p *program) *cobra.Command {
 		Example: fmt.Sprintf("  # Back to revision 3, up to eight hooks of equal weight at once\n  %s rollback shop 3 --hook-parallelism 8", p.name()),
 		Args:    p.arguments(require.MinimumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := p.configure(cfg); err != nil {
-				return err
-			}
 			name := args[0]
 			if len(args) > 1 {
 				revision, err := strconv.Atoi(args[1])
@@ -65,6 +62,6 @@ func newRollbackCmd(p *program) *cobra.Command {
 	addDescriptionFlag(f, &description)
 	addForceReplaceFlag(f, &client.Force)
 	addServerSideFlag(f, true)
-	hooks = addHookFlags(cmd)
+	hooks = p.addHookFlags(cmd, cfg)
 	return cmd
 }

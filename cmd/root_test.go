@@ -64,7 +64,7 @@ func TestBadStorageDriver(t *testing.T) {
 	isolate(t)
 	t.Setenv("HELM_DRIVER", "paper")
 	got, _ := runWith(t, plainHelm{}, "install", "web", "testdata/charts/shop")
-	want := outcome{"", "Error: INSTALLATION FAILED: preparing release storage (HELM_DRIVER=\"paper\"): unknown driver \"paper\"\n", 1}
+	want := outcome{"", "Error: preparing release storage (HELM_DRIVER=\"paper\"): unknown driver \"paper\"\n", 1}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

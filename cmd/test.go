@@ -35,9 +35,6 @@ func newTestCmd(p *program) *cobra.Command {
 		Example: fmt.Sprintf("  # All tests of equal weight, eight at a time, whichever of them fail\n  %s test shop --hook-parallelism 8 --hook-keep-going", p.name()),
 		Args:    p.arguments(require.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := p.configure(cfg); err != nil {
-				return err
-			}
 			name := args[0]
 			client.Namespace = p.settings.Namespace()
 			addFilters(client.Filters, filter)
@@ -71,7 +68,7 @@ func newTestCmd(p *program) *cobra.Command {
 	f.BoolVar(&client.HideNotes, "hide-notes", false, "if set, do not show notes in test output. Does not affect presence in chart metadata")
 	f.BoolVar(&logs, "logs", false, "dump the logs from test pods (this runs after all tests are complete, but before any cleanup)")
 	addTimeoutFlag(f, &client.Timeout)
-	hooks = addHookFlags(cmd)
+	hooks = p.addHookFlags(cmd, cfg)
 	return cmd
 }
 

@@ -38,9 +38,6 @@ func newUninstallCmd(p *program) *cobra.Command {
 		Example:    fmt.Sprintf("  # Up to eight hooks of equal weight at once\n  %s uninstall shop --hook-parallelism 8", p.name()),
 		Args:       p.arguments(require.MinimumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := p.configure(cfg); err != nil {
-				return err
-			}
 			switch u.client.DeletionPropagation {
 			case "background", "foreground", "orphan":
 			default:
@@ -64,7 +61,7 @@ func newUninstallCmd(p *program) *cobra.Command {
 	f.BoolVar(&u.client.DisableHooks, "no-hooks", false, "prevent hooks from running during uninstallation")
 	addTimeoutFlag(f, &u.client.Timeout)
 	addWaitFlag(f, &u.client.Wait, "if set, will wait until all the resources are deleted before returning. It will wait for as long as --timeout")
-	u.hooks = addHookFlags(cmd)
+	u.hooks = p.addHookFlags(cmd, cfg)
 	return cmd
 }
 

@@ -49,7 +49,11 @@ func newUpgradeCmd(p *program) *cobra.Command {
 		Long:    upgradeDesc,
 		Example: fmt.Sprintf(upgradeExample, p.name()),
 		Args:    p.arguments(require.ExactArgs(2)),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("recreate-pods") {
+				// By pflag's own means it would be on stdout.
+				fmt.Fprintln(p.ErrOut, "Flag --recreate-pods has been deprecated, functionality will no longer be updated. Consult the documentation for other methods to recreate pods")
+			}
 			rel, err := u.run(args)
 			if !completed(err) {
 				return err
@@ -63,9 +67,7 @@ func newUpgradeCmd(p *program) *cobra.Command {
 	addHistoryFlag(f, &u.client.MaxHistory, p.settings.MaxHistory)
 	f.BoolVarP(&u.client.Install, "install", "i", false, "if a release by this name doesn't already exist, run an install")
 	f.BoolVar(&u.client.Recreate, "recreate-pods", false, "performs pods restart for the resource if applicable")
-	if err := f.MarkDeprecated("recreate-pods", "functionality will no longer be updated. Consult the documentation for other methods to recreate pods"); err != nil {
-		panic(err)
-	}
+	hide(f, "recreate-pods")
 	f.BoolVar(&u.client.ResetThenReuseValues, "reset-then-reuse-values", false, "when upgrading, reset the values to the ones built into the chart, apply the last release's values and merge in any overrides from the command line via --set and -f. If '--reset-values' or '--reuse-values' is specified, this is ignored")
 	f.BoolVar(&u.client.ResetValues, "reset-values", false, "when upgrading, reset the values to the ones built into the chart")
 	f.BoolVar(&u.client.ReuseValues, "reuse-values", false, "when upgrading, reuse the last release's values and merge in any overrides from the command line via --set and -f. If '--reset-values' is specified, this is ignored")
@@ -80,14 +82,14 @@ func newUpgradeCmd(p *program) *cobra.Command {
 		skipCRDs:        "if set, no CRDs will be installed when an upgrade is performed with install flag enabled. By default, CRDs are installed if not already present, when an upgrade is performed with install flag enabled",
 		takeOwnership:   "if set, upgrade will ignore the check for helm annotations and take ownership of the existing resources",
 	})
-	u.hooks = addHookFlags(cmd)
+	u.hooks = p.addHookFlags(cmd, cfg)
 	return cmd
 }
 
 // run upgrades the release, or installs it if it's not there and --install asks
 // for that.
 func (u *upgrade) run(args []string) (*release.Release, error) {
-	if err := u.prepare(); err != nil {
+	if err := u.useRegistry(); err != nil {
 		return nil, err
 	}
 	if u.client.Install {

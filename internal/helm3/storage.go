@@ -31,15 +31,16 @@ func (d *storageDriver) Create(key string, rel *release.Release) error {
 	if !pending {
 		return o.records.put(rel, create)
 	}
+	held := d.held
+	d.held = nil
 	if err := o.begin(rel, events); err != nil {
 		return err
 	}
-	for _, write := range d.held {
+	for _, write := range held {
 		if err := o.records.write(write); err != nil {
 			return err
 		}
 	}
-	d.held = nil
 	if err := o.records.put(rel, create); err != nil {
 		o.pending = nil
 		return err

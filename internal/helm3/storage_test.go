@@ -1,6 +1,7 @@
 package helm3
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
+	helmtime "helm.sh/helm/v3/pkg/time"
 )
 
 // decorated returns an operation whose records go to a memory driver, and its
@@ -125,6 +127,170 @@ func TestGivingUpRecordsTheTruth(t *testing.T) {
 	}
 	if a, b := got.Hooks[0].LastRun.Phase, got.Hooks[1].LastRun.Phase; a != release.HookPhaseSucceeded || b != release.HookPhaseUnknown {
 		t.Errorf("phases = %s, %s; want Succeeded, Unknown", a, b)
+	}
+}
+
+// TestGivingUpHasHelmsWords for every status that an operation can be left in.
+func TestGivingUpHasHelmsWords(t *testing.T) {
+	for status, want := range map[release.Status]string{
+		release.StatusPendingInstall:  `Release "shop" failed: context canceled: interrupted`,
+		release.StatusPendingUpgrade:  `Upgrade "shop" failed: context canceled: interrupted`,
+		release.StatusPendingRollback: `Rollback "shop" failed: context canceled: interrupted`,
+		release.StatusUninstalling:    `Uninstallation of "shop" failed: context canceled: interrupted`,
+	} {
+		o, records, memory := decorated(1)
+		o.ctx = t.Context()
+		rel := newRelease(1, status)
+		if status == release.StatusUninstalling {
+			o.preparing = false
+			rel.Info.Deleted = helmtime.Now()
+			if err := memory.Create(newRelease(1, release.StatusDeployed)); err != nil {
+				t.Fatal(err)
+			}
+			if err := records.Update(rel); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := records.Create(rel); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.GiveUp(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := memory.Get("shop", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Info.Status != release.StatusFailed || got.Info.Description != want || !got.Info.Deleted.IsZero() {
+			t.Errorf("%s: got %+v, want it failed, not deleted, and %q", status, got.Info, want)
+		}
+	}
+}
+
+// TestRefusalLeavesTheHistory that Helm would shorten to make room.
+func TestRefusalLeavesTheHistory(t *testing.T) {
+	_, records, memory := decorated(8)
+	records.MaxHistory = 2
+	for version := 1; version <= 2; version++ {
+		if err := memory.Create(newRelease(version, release.StatusSuperseded)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := records.Create(newRelease(3, release.StatusPendingUpgrade, badHook(release.HookPreUpgrade))); err == nil {
+		t.Fatal("a hook that can't be planned was accepted")
+	}
+	if got := statusOf(t, memory, 1); got != "superseded" {
+		t.Errorf("after a refusal, revision 1: %s; want it to be there still", got)
+	}
+	if err := records.Create(newRelease(3, release.StatusPendingUpgrade)); err != nil {
+		t.Fatal(err)
+	}
+	if got := statusOf(t, memory, 1); got != driver.ErrReleaseNotFound.Error() {
+		t.Errorf("after the creation of revision 3, revision 1: %s; want it to be gone", got)
+	}
+}
+
+// TestRollbackPlansItsOwnEvents: a mistake in the hooks of another event, which
+// were recorded long ago, keeps nobody from going back.
+func TestRollbackPlansItsOwnEvents(t *testing.T) {
+	for event, refused := range map[release.HookEvent]bool{release.HookPreInstall: false, release.HookPostRollback: true} {
+		o, records, _ := decorated(8)
+		o.ctx = t.Context()
+		if err := records.Create(newRelease(2, release.StatusPendingRollback, badHook(event))); (err != nil) != refused {
+			t.Errorf("with a bad hook of %s: error = %v, want one: %v", event, err, refused)
+		}
+	}
+}
+
+// TestFailedPreHooksLeaveTheRunningRevision as it is, though Helm's rollback
+// supersedes it.
+func TestFailedPreHooksLeaveTheRunningRevision(t *testing.T) {
+	for _, untouched := range []bool{true, false} {
+		o, records, memory := decorated(1)
+		o.ctx = t.Context()
+		if err := memory.Create(newRelease(1, release.StatusDeployed)); err != nil {
+			t.Fatal(err)
+		}
+		target := newRelease(2, release.StatusPendingRollback)
+		if err := records.Create(target); err != nil {
+			t.Fatal(err)
+		}
+		o.pending.untouched = untouched
+		target.Info.Status = release.StatusFailed
+		for _, rel := range []*release.Release{newRelease(1, release.StatusSuperseded), target} {
+			if err := records.Update(rel); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := "superseded"
+		if untouched {
+			want = "deployed"
+		}
+		if one, two := statusOf(t, memory, 1), statusOf(t, memory, 2); one != want || two != "failed" {
+			t.Errorf("resources untouched: %v: revisions are %s and %s, want %s and failed", untouched, one, two, want)
+		}
+	}
+}
+
+// TestUndoingIsNotStopped by the signal that made it necessary, but not begun
+// after one that wants to leave at once.
+func TestUndoingIsNotStopped(t *testing.T) {
+	for _, leave := range []bool{false, true} {
+		o, records, memory := decorated(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stop := make(chan struct{})
+		o.ctx, o.opts.Stop = ctx, stop
+		upgraded := newRelease(1, release.StatusPendingUpgrade)
+		if err := records.Create(upgraded); err != nil {
+			t.Fatal(err)
+		}
+		close(stop)
+		upgraded.Info.Status = release.StatusFailed
+		if err := records.Update(upgraded); err != nil {
+			t.Fatal(err)
+		}
+		if leave {
+			cancel()
+		}
+		err := records.Create(newRelease(2, release.StatusPendingRollback))
+		if leave {
+			if got := statusOf(t, memory, 2); !errors.Is(err, errInterrupted) || got != driver.ErrReleaseNotFound.Error() {
+				t.Errorf("after a second signal: error = %v, record: %s; want errInterrupted and none", err, got)
+			}
+		} else if err != nil || o.stopped() {
+			t.Errorf("after a first signal: error = %v, stopped: %v; want it to go on", err, o.stopped())
+		}
+	}
+}
+
+// TestInterruptedUninstallationIsNotPurged: what Helm's action records after it
+// was cut short isn't true.
+func TestInterruptedUninstallationIsNotPurged(t *testing.T) {
+	o, records, memory := decorated(1)
+	o.preparing = false
+	if err := memory.Create(newRelease(1, release.StatusDeployed)); err != nil {
+		t.Fatal(err)
+	}
+	rel := newRelease(1, release.StatusUninstalling)
+	if err := records.Update(rel); err != nil {
+		t.Fatal(err)
+	}
+	if o.records.finished() {
+		t.Error("an uninstallation under way counts as finished")
+	}
+	o.cut = true
+	if err := records.Update(newRelease(1, release.StatusUninstalled)); !errors.Is(err, errInterrupted) {
+		t.Errorf("update: error = %v, want errInterrupted", err)
+	}
+	if _, err := records.Delete("shop", 1); !errors.Is(err, errInterrupted) {
+		t.Errorf("purge: error = %v, want errInterrupted", err)
+	}
+	if got := statusOf(t, memory, 1); got != "uninstalling" {
+		t.Errorf("status = %s, want uninstalling", got)
+	}
+	o.cut = false
+	if _, err := records.Delete("shop", 1); err != nil || !o.records.finished() {
+		t.Errorf("purge: error = %v, finished: %v; want neither an error nor an unfinished record", err, o.records.finished())
 	}
 }
 
