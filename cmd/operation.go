@@ -162,7 +162,7 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 			close(s.stop)
 			fmt.Fprint(s.out, s.cancelled)
 			if op.Abandon() {
-				return s.interruption(code, false, fmt.Errorf("interrupted before anything was changed: %w", context.Canceled))
+				return s.interruption(code, false, fmt.Errorf("interrupted before the release was changed: %w", context.Canceled))
 			}
 		}
 		if asked > 1 && settled == nil {

@@ -13,6 +13,11 @@
 //     if the user asked for it. A chart without resources reaches the waiting
 //     alone, so that both pairs run there.
 //
+// Two operations begin without a pending record. Uninstall runs the pre-delete
+// hooks before Helm's action, in the record that the action would have written by
+// then, and the post-delete hooks where the action waits for the deletion. Test,
+// which is nothing but hooks, does what the action does.
+//
 // The user's wish to cancel never reaches the action, since Helm's own handling
 // of it returns while the operation goes on and then two goroutines write the
 // record (helm.sh/helm/v3/pkg/action/install.go, performInstallCtx). It reaches
