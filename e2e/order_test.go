@@ -74,6 +74,73 @@ func TestWeightsAreBarriers(t *testing.T) {
 	}
 }
 
+// TestEveryCommandIsParallel: both events of a command run as many hooks at once as they may, before and after the
+// resources are changed.
+func TestEveryCommandIsParallel(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		pre, post string
+		change    string // what the command does to the resource
+		args      []string
+	}{
+		{"pre-install", "post-install", "create", []string{"upgrade", "--install", "new", chartPath("tiers")}},
+		{"pre-upgrade", "post-upgrade", "patch", []string{"upgrade", "every", chartPath("tiers"), "--set", "prefix=old-"}},
+		{"pre-rollback", "post-rollback", "patch", []string{"rollback", "every", "1"}},
+		{"pre-delete", "post-delete", "delete", []string{"uninstall", "every"}},
+		{"test", "", "", []string{"test", "every"}},
+	} {
+		t.Run(test.pre, func(t *testing.T) {
+			t.Parallel()
+			s := newSession(t)
+			tiers := fmt.Sprintf(`tiers=[{"jobs":5,"event":%q}]`, test.pre)
+			if test.post != "" {
+				tiers = fmt.Sprintf(`tiers=[{"jobs":5,"event":%q},{"jobs":5,"event":%q}]`, test.pre, test.post)
+			}
+			for _, command := range []string{"install", "upgrade"} {
+				s.must(s.helm(command, "every", chartPath("tiers"), "--no-hooks", "--set-json", tiers, "--set", "prefix=old-"))
+			}
+			before := len(s.trail())
+			args := append(test.args, "--hook-parallelism", "3")
+			if slices.Contains(test.args, chartPath("tiers")) {
+				args = append(args, "--set-json", tiers)
+			}
+			s.must(s.plugin(args...))
+			trail := s.trail()[before:]
+			runs := trail.Runs()
+			want := 10
+			if test.post == "" {
+				want = 5
+			}
+			if len(runs) != want {
+				t.Fatalf("hooks that ran: %q, want 5 of each event", namesOf(runs))
+			}
+			pre, post := runs[:5], runs[5:]
+			if got := audit.MaxActive(pre); got != 3 {
+				t.Errorf("%s: %d hooks at once, want 3", test.pre, got)
+			}
+			if test.post == "" {
+				return
+			}
+			if got := audit.MaxActive(post); got != 3 {
+				t.Errorf("%s: %d hooks at once, want 3", test.post, got)
+			}
+			changes := trail.By(byHelm).Of("configmaps").Where(func(r audit.Request) bool { return r.Verb == test.change })
+			if len(changes) != 1 {
+				t.Fatalf("changes of the manifest: %v, want one %s", changes, test.change)
+			}
+			at := changes[0].ResourceVersion
+			if at == 0 {
+				return // what deletes an object has none
+			}
+			for i, run := range runs {
+				if i < 5 && run.Ended > at || i >= 5 && run.Created < at {
+					t.Errorf("%s ran from %d to %d, the manifest was changed at %d", run.Name, run.Created, run.Ended, at)
+				}
+			}
+		})
+	}
+}
+
 // TestSetupBeforeWork: a Job whose name sorts before its ServiceAccount, Role, RoleBinding, ConfigMap and PVC, all hooks
 // of its own weight, is created after them. And clean-up works although a claim can't go while a pod mounts it.
 func TestSetupBeforeWork(t *testing.T) {

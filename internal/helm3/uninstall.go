@@ -81,7 +81,7 @@ func (o *Operation) uninstall(client *action.Uninstall, name string) (*release.U
 		// Helm took them for one.
 		err = errors.New(strings.Replace(err.Error(), " 1 error(s): ", " 2 error(s): ", 1))
 	}
-	return response, o.uninstallFailed(o.uninstalling, err)
+	return response, o.uninstallFailed(cmp.Or(o.uninstalling, last), err)
 }
 
 // afterDeletion waits until the resources of the release that is uninstalled are
