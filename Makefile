@@ -8,7 +8,7 @@ export GOFLAGS := $(strip $(shell go env GOFLAGS) -buildvcs=false)
 
 BIN := $(CURDIR)/.cache/bin
 KUBERNETES := $(addprefix $(BIN)/,kube-apiserver kube-controller-manager kube-scheduler)
-BINARIES := $(KUBERNETES) $(BIN)/etcd $(BIN)/kwok $(BIN)/helm
+BINARIES := $(KUBERNETES) $(BIN)/etcd $(BIN)/kwok $(BIN)/helm $(BIN)/helm4
 
 # The race detector needs a C compiler, the only thing here that Go does not bring along.
 RACE := $(if $(shell command -v $(firstword $(shell go env CC))),-race)
@@ -59,7 +59,7 @@ else
 endif
 
 # E2E_KUBECONFIG names another cluster to use; then there is no control plane of ours to build and to test.
-e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm,$(BINARIES)) ## Run the end-to-end tests on a control plane of their own.
+e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm $(BIN)/helm4,$(BINARIES)) ## Run the end-to-end tests on a control plane of their own.
 	cd e2e && E2E_RACE=$(RACE) go test -count=1 -p 1 -parallel 8 -timeout 30m $(if $(E2E_KUBECONFIG),.,./...)
 
 bench: $(BINARIES) ## Measure helm against the plugin, as a ratio.
@@ -68,7 +68,7 @@ bench: $(BINARIES) ## Measure helm against the plugin, as a ratio.
 binaries: $(BINARIES) ## Build the control plane and helm.
 
 # DEMO_KUBECONFIG names another cluster to use.
-demo: $(if $(DEMO_KUBECONFIG),$(BIN)/helm,$(BINARIES)) ## Install a chart with and without parallel hooks and compare.
+demo: $(if $(DEMO_KUBECONFIG),$(BIN)/helm,$(filter-out $(BIN)/helm4,$(BINARIES))) ## Install a chart with and without parallel hooks and compare.
 	@go -C e2e build -o $(BIN)/demo ./demo
 	@exec $(BIN)/demo
 
@@ -98,4 +98,11 @@ $(BIN)/helm: MINOR = $(call part,2,$(call pinned,helm,k8s.io/client-go))
 $(BIN)/helm: e2e/build/helm/go.mod
 	@echo "Building helm $(VERSION). The first time: 2 minutes."
 	@go -C e2e/build/helm build -trimpath -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=$(VERSION) $(foreach package,lint/rules chartutil,-X helm.sh/helm/v3/pkg/$(package).k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/$(package).k8sVersionMinor=$(MINOR))" -o $@ helm.sh/helm/v3/cmd/helm
+	@touch $@
+
+# Helm 4 finds out for itself which client-go it was built with.
+$(BIN)/helm4: VERSION = $(call pinned,helm4,helm.sh/helm/v4)
+$(BIN)/helm4: e2e/build/helm4/go.mod
+	@echo "Building helm $(VERSION). The first time: 4 minutes."
+	@go -C e2e/build/helm4 build -trimpath -ldflags "-s -w -X helm.sh/helm/v4/internal/version.version=$(VERSION)" -o $@ helm.sh/helm/v4/cmd/helm
 	@touch $@

@@ -21,7 +21,7 @@ import (
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/controlplane"
 )
 
-// bed is what all tests share: a cluster, and a helm that has the plugin.
+// bed is what all tests share: a cluster, and both a Helm 3 and a Helm 4 that have the plugin.
 var bed struct {
 	root       string // of the repository
 	dir        string // temporary, and gone with the control plane
@@ -94,7 +94,8 @@ func findCluster(ctx context.Context) (stop func() error, err error) {
 }
 
 // installPlugin builds the plugin and has helm install it from a folder. That folder has the binary already, so that
-// the tests run just this build; how the install script comes by a binary is for tests of its own.
+// the tests run just this build; how the install script comes by a binary is for tests of its own. Helm 4 finds the
+// plugin where Helm 3 has put it.
 func installPlugin(ctx context.Context) error {
 	folder, bin := filepath.Join(bed.dir, "plugin"), filepath.Join(bed.dir, "bin")
 	for _, dir := range []string{filepath.Join(folder, "bin"), bin} {
@@ -116,6 +117,7 @@ func installPlugin(ctx context.Context) error {
 	}
 	for name, target := range map[string]string{
 		"helm":                filepath.Join(bed.root, ".cache", "bin", "helm"),
+		"helm4":               filepath.Join(bed.root, ".cache", "bin", "helm4"),
 		"helm-parallel-hooks": binary,
 	} {
 		if _, err := os.Stat(target); err != nil {
