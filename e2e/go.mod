@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/google/go-containerregistry v0.22.1
+	github.com/lib/pq v1.12.3
 	github.com/rogpeppe/go-internal v1.14.1
 	helm.sh/helm/v3 v3.22.0
 	k8s.io/api v0.37.0
