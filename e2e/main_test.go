@@ -19,15 +19,18 @@ import (
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/audit"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/controlplane"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/postgres"
 )
 
 // bed is what all tests share: a cluster, and both a Helm 3 and a Helm 4 that have the plugin.
 var bed struct {
 	root       string // of the repository
+	temp       string // where temporary folders go that another user must be able to enter
 	dir        string // temporary, and gone with the control plane
 	kubeconfig string
 	client     kubernetes.Interface
-	audit      *audit.Log // nil on a cluster that is not ours
+	audit      *audit.Log       // nil on a cluster that is not ours
+	database   *postgres.Server // nil until a test asks for it
 }
 
 func TestMain(m *testing.M) {
@@ -50,6 +53,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	bed.temp = os.TempDir()
 	// Whatever the tests leave on disk goes with the control plane, even if this process is killed.
 	if err := os.Setenv("TMPDIR", bed.dir); err != nil {
 		return 1, err
@@ -57,7 +61,11 @@ func run(m *testing.M) (code int, err error) {
 	if err := installPlugin(ctx); err != nil {
 		return 1, err
 	}
-	return m.Run(), nil
+	code = m.Run()
+	if bed.database != nil {
+		err = bed.database.Stop()
+	}
+	return code, err
 }
 
 // findCluster starts a control plane, unless E2E_KUBECONFIG names a cluster to use. It never looks at KUBECONFIG.
