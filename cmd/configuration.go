@@ -19,13 +19,32 @@ import (
 func (p *program) configure(cfg *action.Configuration) error {
 	storage := os.Getenv("HELM_DRIVER")
 	if err := cfg.Init(p.settings.RESTClientGetter(), p.settings.Namespace(), storage, p.debug); err != nil {
-		return fmt.Errorf("preparing release storage (HELM_DRIVER=%q): %w", storage, err)
+		return storageError(storage, err)
 	}
 	cfg.SetHookOutputFunc(func(_, _, _ string) io.Writer { return p.ErrOut })
 	if memory, ok := cfg.Releases.Driver.(*driver.Memory); ok {
 		return p.loadReleases(cfg, memory)
 	}
 	return nil
+}
+
+// connectionEnv is where the sql driver finds its database.
+const connectionEnv = "HELM_DRIVER_SQL_CONNECTION_STRING"
+
+// storageError says what keeps records from being stored, without the database's
+// password, which errors about a malformed connection string quote.
+func storageError(storage string, err error) error {
+	if storage != "sql" {
+		return fmt.Errorf("preparing release storage (HELM_DRIVER=%q): %w", storage, err)
+	}
+	connection := os.Getenv(connectionEnv)
+	if connection == "" {
+		return fmt.Errorf("preparing release storage (HELM_DRIVER=%q): %s, which says where the database is, is not set: %w", storage, connectionEnv, err)
+	}
+	if strings.Contains(err.Error(), connection) {
+		return fmt.Errorf("preparing release storage (HELM_DRIVER=%q): %s is not a valid connection string, as in postgresql://user:password@host:5432/database; what is special in a URL must be escaped", storage, connectionEnv)
+	}
+	return fmt.Errorf("preparing release storage (HELM_DRIVER=%q): %w", storage, err)
 }
 
 // loadReleases fills the memory driver from the files in HELM_MEMORY_DRIVER_DATA

@@ -70,6 +70,25 @@ func TestBadStorageDriver(t *testing.T) {
 	}
 }
 
+// TestBadDatabase: the error says what to set, and no password.
+func TestBadDatabase(t *testing.T) {
+	for connection, want := range map[string]string{
+		"": "HELM_DRIVER_SQL_CONNECTION_STRING, which says where the database is, is not set",
+		"postgresql://me:planted%@127.0.0.1:1/helm":                "HELM_DRIVER_SQL_CONNECTION_STRING is not a valid connection string",
+		"postgresql://me:planted@127.0.0.1:1/helm?sslmode=disable": "127.0.0.1:1: connect: connection refused",
+	} {
+		isolate(t)
+		t.Setenv("HELM_DRIVER", "sql")
+		t.Setenv("HELM_DRIVER_SQL_CONNECTION_STRING", connection)
+		t.Setenv("PGHOST", "127.0.0.1")
+		t.Setenv("PGPORT", "1")
+		got, _ := runWith(t, plainHelm{}, "uninstall", "web")
+		if got.code != 1 || got.stdout != "" || !strings.Contains(got.stderr, want) || strings.Contains(got.stderr, "planted") {
+			t.Errorf("with %q: got %+v, want %q and no password", connection, got, want)
+		}
+	}
+}
+
 func TestExitCode(t *testing.T) {
 	for _, test := range []struct {
 		err  error
