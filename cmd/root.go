@@ -34,7 +34,12 @@ func Run(streams genericiooptions.IOStreams, args []string, version string) erro
 func (p *program) run(args []string) error {
 	root := newRootCmd(p)
 	root.SetArgs(args)
-	err := root.Execute()
+	err := p.checkArguments(args)
+	if err != nil {
+		root.PrintErrln(root.ErrPrefix(), err.Error())
+	} else {
+		err = root.Execute()
+	}
 	if err != nil {
 		p.debug("%+v", err)
 	}
