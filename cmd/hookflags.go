@@ -45,6 +45,7 @@ func (p *program) addHookFlags(cmd *cobra.Command, cfg *action.Configuration) *h
 	f := cmd.Flags()
 	f.Var(&h.parallelism, "hook-parallelism", "run up to this many hooks of equal weight at once. 0 and 1 run hooks one after another, as Helm does. $"+parallelismEnv+" sets the default")
 	f.BoolVar(&h.keepGoing, "hook-keep-going", false, "if set, the other hooks of the same weight still run after a hook has failed. The operation fails all the same")
+	completeFlag(cmd, "hook-parallelism", cobra.NoFileCompletions)
 	return h
 }
 

@@ -44,11 +44,12 @@ func newInstallCmd(p *program) *cobra.Command {
 	i := &install{program: p, cfg: cfg, client: action.NewInstall(cfg)}
 
 	cmd := &cobra.Command{
-		Use:     "install [NAME] [CHART]",
-		Short:   "install a chart",
-		Long:    installDesc,
-		Example: fmt.Sprintf(installExample, p.name()),
-		Args:    p.arguments(require.MinimumNArgs(1)),
+		Use:               "install [NAME] [CHART]",
+		Short:             "install a chart",
+		Long:              installDesc,
+		Example:           fmt.Sprintf(installExample, p.name()),
+		Args:              p.arguments(require.MinimumNArgs(1)),
+		ValidArgsFunction: p.installArguments,
 		RunE: func(_ *cobra.Command, args []string) error {
 			rel, err := i.run(args)
 			if !completed(err) {
@@ -74,6 +75,8 @@ func newInstallCmd(p *program) *cobra.Command {
 		takeOwnership:   "if set, install will ignore the check for helm annotations and take ownership of the existing resources",
 	})
 	i.hooks = p.addHookFlags(cmd, cfg)
+	completeFlag(cmd, "output", outputFormats)
+	completeFlag(cmd, "version", p.installVersions)
 	return cmd
 }
 

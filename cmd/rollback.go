@@ -25,11 +25,12 @@ func newRollbackCmd(p *program) *cobra.Command {
 	var description string
 
 	cmd := &cobra.Command{
-		Use:     "rollback <RELEASE> [REVISION]",
-		Short:   "roll back a release to a previous revision",
-		Long:    rollbackDesc,
-		Example: fmt.Sprintf("  # Back to revision 3, up to eight hooks of equal weight at once\n  %s rollback shop 3 --hook-parallelism 8", p.name()),
-		Args:    p.arguments(require.MinimumNArgs(1)),
+		Use:               "rollback <RELEASE> [REVISION]",
+		Short:             "roll back a release to a previous revision",
+		Long:              rollbackDesc,
+		Example:           fmt.Sprintf("  # Back to revision 3, up to eight hooks of equal weight at once\n  %s rollback shop 3 --hook-parallelism 8", p.name()),
+		Args:              p.arguments(require.MinimumNArgs(1)),
+		ValidArgsFunction: p.rollbackArguments,
 		RunE: func(_ *cobra.Command, args []string) error {
 			name := args[0]
 			if len(args) > 1 {

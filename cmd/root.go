@@ -65,6 +65,7 @@ func newRootCmd(p *program) *cobra.Command {
 	f.Lookup("kube-token").DefValue = ""
 	addKlogFlags(f)
 	addHelm4GlobalFlags(f)
+	p.completeGlobalFlags(cmd)
 
 	cmd.AddCommand(
 		newInstallCmd(p),
@@ -74,8 +75,10 @@ func newRootCmd(p *program) *cobra.Command {
 		newTestCmd(p),
 		newVersionCmd(p),
 	)
-	// Its scripts complete a command that isn't on the PATH.
-	cmd.CompletionOptions.DisableDefaultCmd = true
+	if p.plugin != "" {
+		cmd.CompletionOptions.DisableDefaultCmd = true
+		cmd.AddCommand(newHelmCompletionCmd())
+	}
 	return cmd
 }
 

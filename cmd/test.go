@@ -29,11 +29,12 @@ func newTestCmd(p *program) *cobra.Command {
 	var filter []string
 
 	cmd := &cobra.Command{
-		Use:     "test [RELEASE]",
-		Short:   "run tests for a release",
-		Long:    testDesc,
-		Example: fmt.Sprintf("  # All tests of equal weight, eight at a time, whichever of them fail\n  %s test shop --hook-parallelism 8 --hook-keep-going", p.name()),
-		Args:    p.arguments(require.ExactArgs(1)),
+		Use:               "test [RELEASE]",
+		Short:             "run tests for a release",
+		Long:              testDesc,
+		Example:           fmt.Sprintf("  # All tests of equal weight, eight at a time, whichever of them fail\n  %s test shop --hook-parallelism 8 --hook-keep-going", p.name()),
+		Args:              p.arguments(require.ExactArgs(1)),
+		ValidArgsFunction: p.testArguments,
 		RunE: func(_ *cobra.Command, args []string) error {
 			name := args[0]
 			client.Namespace = p.settings.Namespace()

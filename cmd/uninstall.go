@@ -30,13 +30,14 @@ func newUninstallCmd(p *program) *cobra.Command {
 	u := &uninstall{program: p, cfg: cfg, client: action.NewUninstall(cfg)}
 
 	cmd := &cobra.Command{
-		Use:        "uninstall RELEASE_NAME [...]",
-		Aliases:    []string{"del", "delete", "un"},
-		SuggestFor: []string{"remove", "rm"},
-		Short:      "uninstall a release",
-		Long:       uninstallDesc,
-		Example:    fmt.Sprintf("  # Up to eight hooks of equal weight at once\n  %s uninstall shop --hook-parallelism 8", p.name()),
-		Args:       p.arguments(require.MinimumNArgs(1)),
+		Use:               "uninstall RELEASE_NAME [...]",
+		Aliases:           []string{"del", "delete", "un"},
+		SuggestFor:        []string{"remove", "rm"},
+		Short:             "uninstall a release",
+		Long:              uninstallDesc,
+		Example:           fmt.Sprintf("  # Up to eight hooks of equal weight at once\n  %s uninstall shop --hook-parallelism 8", p.name()),
+		Args:              p.arguments(require.MinimumNArgs(1)),
+		ValidArgsFunction: p.uninstallArguments,
 		RunE: func(_ *cobra.Command, args []string) error {
 			switch u.client.DeletionPropagation {
 			case "background", "foreground", "orphan":
@@ -62,6 +63,7 @@ func newUninstallCmd(p *program) *cobra.Command {
 	addTimeoutFlag(f, &u.client.Timeout)
 	addWaitFlag(f, &u.client.Wait, "if set, will wait until all the resources are deleted before returning. It will wait for as long as --timeout")
 	u.hooks = p.addHookFlags(cmd, cfg)
+	completeFlag(cmd, "cascade", cascades)
 	return cmd
 }
 

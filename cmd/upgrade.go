@@ -44,11 +44,12 @@ func newUpgradeCmd(p *program) *cobra.Command {
 	}
 
 	cmd := &cobra.Command{
-		Use:     "upgrade [RELEASE] [CHART]",
-		Short:   "upgrade a release",
-		Long:    upgradeDesc,
-		Example: fmt.Sprintf(upgradeExample, p.name()),
-		Args:    p.arguments(require.ExactArgs(2)),
+		Use:               "upgrade [RELEASE] [CHART]",
+		Short:             "upgrade a release",
+		Long:              upgradeDesc,
+		Example:           fmt.Sprintf(upgradeExample, p.name()),
+		Args:              p.arguments(require.ExactArgs(2)),
+		ValidArgsFunction: p.upgradeArguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("recreate-pods") {
 				// By pflag's own means it would be on stdout.
@@ -83,6 +84,8 @@ func newUpgradeCmd(p *program) *cobra.Command {
 		takeOwnership:   "if set, upgrade will ignore the check for helm annotations and take ownership of the existing resources",
 	})
 	u.hooks = p.addHookFlags(cmd, cfg)
+	completeFlag(cmd, "output", outputFormats)
+	completeFlag(cmd, "version", p.upgradeVersions)
 	return cmd
 }
 

@@ -13,10 +13,11 @@ import (
 func newVersionCmd(p *program) *cobra.Command {
 	var short bool
 	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "print the version of the plugin",
-		Long:  "Print the version of the plugin, of the Helm library it's built on and of Go.",
-		Args:  require.NoArgs,
+		Use:               "version",
+		Short:             "print the version of the plugin",
+		Long:              "Print the version of the plugin, of the Helm library it's built on and of Go.",
+		Args:              require.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
 			info, ok := debug.ReadBuildInfo()
 			if !ok {
