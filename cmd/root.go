@@ -51,9 +51,11 @@ func newRootCmd(p *program) *cobra.Command {
 		Use:          "helm-parallel-hooks",
 		Short:        "Run a chart's hooks in parallel.",
 		Long:         rootDesc,
+		Version:      p.versionLine(),
 		SilenceUsage: true,
 		Annotations:  map[string]string{cobra.CommandDisplayNameAnnotation: p.name()},
 	}
+	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.SetIn(p.In)
 	cmd.SetOut(p.Out)
 	cmd.SetErr(p.ErrOut)

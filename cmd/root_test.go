@@ -116,6 +116,9 @@ func TestVersion(t *testing.T) {
 	if !strings.HasPrefix(got.stdout, "helm-parallel-hooks v0.0.1 (Helm library ") || got.code != 0 {
 		t.Errorf("version: got %+v", got)
 	}
+	if flag, _ := runWith(t, plainHelm{}, "--version"); flag != got {
+		t.Errorf("--version: got %+v, want %+v", flag, got)
+	}
 	if got, _ := runWith(t, plainHelm{}, "version", "now"); got.code != 1 {
 		t.Errorf("version with an argument: got %+v, want exit code 1", got)
 	}

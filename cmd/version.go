@@ -19,22 +19,31 @@ func newVersionCmd(p *program) *cobra.Command {
 		Args:              require.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				info = new(debug.BuildInfo)
-			}
-			version := pluginVersion(p.version, info)
+			line := p.versionLine()
 			if short {
-				_, err := fmt.Fprintln(p.Out, version)
-				return err
+				line = pluginVersion(p.version, buildInfo())
 			}
-			_, err := fmt.Fprintf(p.Out, "helm-parallel-hooks %s (Helm library %s, %s %s/%s)\n",
-				version, moduleVersion(info, "helm.sh/helm/v3"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(p.Out, line)
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&short, "short", false, "print the version alone")
 	return cmd
+}
+
+// versionLine says the versions of all that makes up the program.
+func (p *program) versionLine() string {
+	info := buildInfo()
+	return fmt.Sprintf("helm-parallel-hooks %s (Helm library %s, %s %s/%s)",
+		pluginVersion(p.version, info), moduleVersion(info, "helm.sh/helm/v3"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// buildInfo is what the binary knows of its modules, empty if nothing.
+func buildInfo() *debug.BuildInfo {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info
+	}
+	return new(debug.BuildInfo)
 }
 
 // pluginVersion returns the version that the linker was given, or else that of
