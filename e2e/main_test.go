@@ -138,6 +138,9 @@ func installPlugin(ctx context.Context) error {
 	if err := writeManifest(filepath.Join(folder, "plugin.yaml")); err != nil {
 		return err
 	}
+	if err := os.Symlink(filepath.Join(bed.root, "plugin.complete"), filepath.Join(folder, "plugin.complete")); err != nil {
+		return err
+	}
 	install := exec.CommandContext(ctx, filepath.Join(bin, "helm"), "plugin", "install", folder)
 	install.Env = environment(bed.dir)
 	if out, err := install.CombinedOutput(); err != nil {
