@@ -37,7 +37,7 @@ var takenFlags = []string{
 // written. It needs the command line of the helm that called; where that can't
 // be had, only what shows in the arguments and the environment is refused.
 func (p *program) checkArguments(args []string) error {
-	if p.plugin == "" || len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+	if p.plugin == "" || isCompletion(args) {
 		return nil
 	}
 	check := p.checkNamespace

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/cli/output"
@@ -62,6 +63,17 @@ func completeFlag(cmd *cobra.Command, name string, values candidates) {
 func (p *program) completeGlobalFlags(root *cobra.Command) {
 	completeFlag(root, "namespace", p.namespaces)
 	completeFlag(root, "kube-context", p.kubeContexts)
+}
+
+// isCompletion reports whether a shell's script asks for candidates.
+func isCompletion(args []string) bool {
+	return len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
+}
+
+// hideGlobalFlags keeps Helm's global flags out of the candidates, to which helm
+// adds them itself. Their values are still completed.
+func hideGlobalFlags(root *cobra.Command) {
+	globalFlags().VisitAll(func(flag *pflag.Flag) { hide(root.PersistentFlags(), flag.Name) })
 }
 
 // arguments of each command (Helm's cmd/helm, the file of that command).

@@ -125,3 +125,15 @@ func TestCompletionScripts(t *testing.T) {
 		}
 	}
 }
+
+// TestGlobalFlagsAreOfferedOnce: helm offers them for its plugins.
+func TestGlobalFlagsAreOfferedOnce(t *testing.T) {
+	for plugin, want := range map[string]bool{"": true, "parallel-hooks": false} {
+		isolate(t)
+		t.Setenv("HELM_PLUGIN_NAME", plugin)
+		got := complete(t, "upgrade", "--")
+		if strings.Contains(got, "\n--namespace") != want || !strings.Contains(got, "\n--hook-parallelism") {
+			t.Errorf("as plugin %q: got %s, want the global flags: %v", plugin, got, want)
+		}
+	}
+}

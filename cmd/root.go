@@ -34,6 +34,9 @@ func Run(streams genericiooptions.IOStreams, args []string, version string) erro
 func (p *program) run(args []string) error {
 	root := newRootCmd(p)
 	root.SetArgs(args)
+	if p.plugin != "" && isCompletion(args) {
+		hideGlobalFlags(root)
+	}
 	err := p.checkArguments(args)
 	if err != nil {
 		root.PrintErrln(root.ErrPrefix(), err.Error())
