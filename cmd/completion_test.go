@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"helm.sh/helm/v3/pkg/action"
 )
 
 // complete returns what a shell is given for a command line, whose last word is
@@ -135,5 +137,23 @@ func TestGlobalFlagsAreOfferedOnce(t *testing.T) {
 		if strings.Contains(got, "\n--namespace") != want || !strings.Contains(got, "\n--hook-parallelism") {
 			t.Errorf("as plugin %q: got %s, want the global flags: %v", plugin, got, want)
 		}
+	}
+}
+
+// TestClusterThatDoesNotAnswer: nobody who pressed the tab key waits as long as
+// an operation would.
+func TestClusterThatDoesNotAnswer(t *testing.T) {
+	isolate(t)
+	t.Setenv("HELM_DRIVER", "")
+	p := newProgram(discard(), "")
+	if err := p.reach(new(action.Configuration)); err != nil {
+		t.Fatal(err)
+	}
+	config, err := p.settings.RESTClientGetter().ToRESTConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.Dial == nil || config.UserAgent == "" {
+		t.Errorf("got %+v, want Helm's own settings and a limit to dialing", config)
 	}
 }

@@ -130,6 +130,73 @@ func TestHelm4Flags(t *testing.T) {
 	}
 }
 
+// TestHelm4FlagsOfEveryCommand: a flag that a command has in Helm 4 sets the flag
+// that it has in Helm 3, has no effect, or is refused for a reason.
+func TestHelm4FlagsOfEveryCommand(t *testing.T) {
+	const (
+		serverSide = `"--server-side" flag: Helm 3's engine, which runs here, applies on the client's side; leave the flag out or use --server-side=false`
+		conflicts  = `"--force-conflicts" flag: there are conflicts only with server-side apply, which Helm 3's engine doesn't do; leave the flag out`
+		waits      = `"--wait" flag: must be true or false, or one of Helm 4's watcher, legacy (both wait) and hookOnly (doesn't)`
+	)
+	for _, test := range []struct {
+		line string
+		want string // the value of a flag, or part of the error
+	}{
+		{"upgrade --wait=watcher", "wait=true"},
+		{"upgrade --wait=legacy", "wait=true"},
+		{"upgrade --wait=hookOnly", "wait=false"},
+		{"upgrade --wait=soon", waits},
+		{"upgrade --rollback-on-failure", "atomic=true"},
+		{"upgrade --force-replace", "force=true"},
+		{"upgrade --force-conflicts", conflicts},
+		{"upgrade --force-conflicts=false", "force=false"},
+		{"upgrade --server-side=auto", "force=false"},
+		{"upgrade --server-side=false", "force=false"},
+		{"upgrade --server-side=true", serverSide},
+		{"upgrade --server-side", serverSide},
+		{"upgrade --dry-run=server", "dry-run=server"},
+		{"rollback --wait=watcher", "wait=true"},
+		{"rollback --wait=legacy", "wait=true"},
+		{"rollback --wait=hookOnly", "wait=false"},
+		{"rollback --force-replace", "force=true"},
+		{"rollback --force-conflicts", conflicts},
+		{"rollback --server-side=auto", "force=false"},
+		{"rollback --server-side=false", "force=false"},
+		{"rollback --server-side=true", serverSide},
+		{"rollback --dry-run=client", "dry-run=true"},
+		{"rollback --dry-run=server", "dry-run=true"},
+		{"rollback --dry-run=none", "dry-run=false"},
+		{"rollback --dry-run=false", "dry-run=false"},
+		{"rollback --dry-run", "dry-run=true"},
+		{"rollback --dry-run=perhaps", `"--dry-run" flag: must be true or false, or one of Helm 4's client, server (both simulate) and none (doesn't)`},
+		{"rollback --description why", "description=why"},
+		{"uninstall --wait=watcher", "wait=true"},
+		{"uninstall --wait=legacy", "wait=true"},
+		{"uninstall --wait=hookOnly", "wait=false"},
+		{"uninstall --wait=soon", waits},
+		{"--color never test --colour=auto", "colour=auto"},
+		{"--content-cache /tmp uninstall", "content-cache=/tmp"},
+	} {
+		t.Run(test.line, func(t *testing.T) {
+			isolate(t)
+			root := newRootCmd(newProgram(discard(), ""))
+			cmd, rest, err := root.Find(strings.Fields(test.line))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if err := cmd.ParseFlags(rest); err != nil {
+				got = err.Error()
+			} else if name, _, ok := strings.Cut(test.want, "="); ok && cmd.Flags().Lookup(name) != nil {
+				got = name + "=" + cmd.Flags().Lookup(name).Value.String()
+			}
+			if !strings.HasSuffix(got, test.want) {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
 func TestHelpShowsNoHelm4FlagsAndNoToken(t *testing.T) {
 	isolate(t)
 	t.Setenv("HELM_KUBETOKEN", "planted")
