@@ -169,8 +169,8 @@ func helmSource(t *testing.T) string {
 
 var hiddenFlag = regexp.MustCompile(`\.Mark(?:Deprecated|Hidden)\("([^"]+)"`)
 
-// TestHiddenFlagsAreHelms: flags that help leaves out are taken, or refused, as helm does. Which these are is in its
-// source: deprecated ones, and those of client-go's log.
+// TestHiddenFlagsAreHelms: flags that help leaves out are taken, and flags that there are not are refused, as by helm.
+// Which are left out is in its source: deprecated ones, and those of client-go's log.
 func TestHiddenFlagsAreHelms(t *testing.T) {
 	t.Parallel()
 	s := offline(t)
@@ -203,7 +203,7 @@ func TestHiddenFlagsAreHelms(t *testing.T) {
 	if len(marked) == 0 {
 		t.Error("found no deprecated flag in Helm's source, want upgrade --recreate-pods at least")
 	}
-	for _, line := range append(marked, "install -y", "install --no-such-flag", "upgrade --client", "rollback --output json", "test --wait", "uninstall --force") {
+	for _, line := range append(marked, "install -y", "install --no-such-flag", "upgrade --client", "rollback --output json", "test --wait", "uninstall --force", "--no-such-flag", "no-such-command", "installl") {
 		args := strings.Fields(line)
 		want, got := s.helm(args...), s.plugin(args...)
 		neutral := func(r result) string { return strings.ReplaceAll(r.stderr, "helm-parallel-hooks", "helm") }
