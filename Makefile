@@ -15,7 +15,7 @@ RACE := $(if $(shell command -v $(firstword $(shell go env CC))),-race)
 STATICCHECK := go tool -modfile=$(CURDIR)/tools/go.mod staticcheck
 SHFMT := go tool -modfile=$(CURDIR)/tools/go.mod shfmt -i 2 -ci
 # shfmt finds scripts by name and by first line, but looks into no hidden folder.
-SCRIPTS := . .ci/run
+SCRIPTS := . .ci/run plugin.complete
 
 # $(call pinned,FOLDER,MODULE) is the version of MODULE in e2e/build/FOLDER/go.mod.
 pinned = $(or $(shell cd e2e/build/$1 && GOWORK=off go list -m -f '{{.Version}}' $2),$(error e2e/build/$1/go.mod does not say the version of $2))
