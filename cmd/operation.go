@@ -22,6 +22,10 @@ import (
 // resources; then the record is written past it.
 const settleTimeout = 700 * time.Millisecond
 
+// patience is how long an interrupted operation may take to end before it's said
+// what is waited for.
+const patience = 300 * time.Millisecond
+
 // orphanTimeout is how long after the loss of the parent a signal may still be the
 // one that ended the parent.
 const orphanTimeout = time.Second
@@ -42,6 +46,7 @@ type operation interface {
 // ending is how an operation is ended before its time; see [helm3.Operation].
 type ending interface {
 	Abandon() bool
+	StopsHooks() bool
 	GiveUp() error
 }
 
@@ -64,7 +69,7 @@ func (p *program) operate(cfg *action.Configuration, flags *hookFlags, name, can
 	})
 	in := p.interrupts()
 	defer in.close()
-	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, name: name, cancelled: cancelled, stop: stop}
+	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, name: name, cancelled: cancelled, leave: p.howToLeave(), stop: stop}
 	return s.supervise(op, func(ctx context.Context) error { return work(ctx, op) })
 }
 
@@ -88,6 +93,7 @@ type supervisor struct {
 	out, errOut io.Writer
 	name        string
 	cancelled   string
+	leave       string
 	// stop is closed at the first interruption.
 	stop chan struct{}
 }
@@ -96,12 +102,14 @@ type supervisor struct {
 //
 // The first one, whatever its kind, closes stop; work then ends by itself when
 // the hooks that run have ended, unless op can be abandoned, which returns at
-// once. The second SIGINT or SIGTERM cancels work's context and releases the
-// signals, so that a third one kills. Work that hasn't ended after settleTimeout
-// is given up, which may take leaveTimeout. A hang-up and the loss of the parent
-// never count as second: they come along with a Ctrl-C or with each other, and
-// nobody asked twice. Once orphanTimeout has passed, the loss of the parent counts
-// as first, so that one signal to a process that has lost it is the second.
+// once. What is waited for is said by the hooks' display or, where no hook runs,
+// by supervise after some patience. The second SIGINT or SIGTERM cancels work's
+// context and releases the signals, so that a third one kills. Work that hasn't
+// ended after settleTimeout is given up, which may take leaveTimeout. A hang-up
+// and the loss of the parent never count as second: they come along with a Ctrl-C
+// or with each other, and nobody asked twice. Once orphanTimeout has passed, the
+// loss of the parent counts as first, so that one signal to a process that has
+// lost it is the second.
 //
 // When supervise returns before work has, the process is expected to end.
 func (s supervisor) supervise(op ending, work func(context.Context) error) error {
@@ -115,6 +123,7 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 		interrupted bool
 		code        int // of the first signal
 		asked       int // how often a person or a supervisor asked
+		slow        <-chan time.Time
 		alone       <-chan time.Time
 		settled     <-chan time.Time
 		gaveUp      chan error
@@ -130,6 +139,11 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 				return s.interruption(code, true, errors.New("interrupted too late: the operation was already complete"))
 			}
 			return s.interruption(code, false, err)
+		case <-slow:
+			if asked < 2 && !op.StopsHooks() {
+				fmt.Fprintf(s.errOut, "Interrupted: waiting until release %q is no longer being changed. %s\n", s.name, s.leave)
+			}
+			continue
 		case <-settled:
 			gaveUp = make(chan error, 1)
 			late = time.After(leaveTimeout)
@@ -164,6 +178,7 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 			if op.Abandon() {
 				return s.interruption(code, false, fmt.Errorf("interrupted before the release was changed: %w", context.Canceled))
 			}
+			slow = time.After(patience)
 		}
 		if asked > 1 && settled == nil {
 			fmt.Fprintln(s.errOut, "Leaving at once; hooks that run go on in the cluster.")

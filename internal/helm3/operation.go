@@ -37,7 +37,7 @@ type Options struct {
 
 // Operation is one operation on one release, run by Helm's action package with
 // the hooks run by ours. It's made for a single call, and not safe for concurrent
-// use but for [Operation.Abandon] and [Operation.GiveUp].
+// use but for [Operation.Abandon], [Operation.StopsHooks] and [Operation.GiveUp].
 type Operation struct {
 	cfg  *action.Configuration
 	opts Options
@@ -75,6 +75,7 @@ type Operation struct {
 	mu        sync.Mutex
 	begun     bool // something was, or is being, changed
 	abandoned bool // nothing may be changed any more
+	stopping  bool // hooks run that heed [Options.Stop]
 
 	records records
 }
@@ -122,6 +123,20 @@ func (o *Operation) Abandon() bool {
 		o.abandoned = true
 	}
 	return o.abandoned
+}
+
+// StopsHooks reports whether hooks run that heed [Options.Stop]: then the observer
+// is told what is waited for. It's safe for concurrent use.
+func (o *Operation) StopsHooks() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stopping
+}
+
+func (o *Operation) setStopping(stopping bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.stopping = stopping
 }
 
 // claim is called before anything is changed. It fails once the operation has
@@ -370,7 +385,9 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 		Stop:      o.opts.Stop,
 		Logs:      o.opts.LogOutput,
 	}
+	o.setStopping(o.opts.Stop != nil)
 	_, err = runner.Run(o.ctx, plan)
+	o.setStopping(false)
 	recorder.finish()
 	var failure *hooks.RunError
 	if errors.As(err, &failure) {
