@@ -7,6 +7,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"helm.sh/helm/v3/pkg/kube"
@@ -58,6 +59,15 @@ func (c *kubeClient) WaitWithJobs(resources kube.ResourceList, timeout time.Dura
 		return c.Client.WaitWithJobs(resources, timeout)
 	}
 	return c.operation.afterResources(resources, timeout, kube.CheckJobs(true))
+}
+
+// DeleteWithPropagationPolicy implements [kube.InterfaceDeletionPropagation]. Helm's
+// Uninstall calls it once the record says so.
+func (c *kubeClient) DeleteWithPropagationPolicy(resources kube.ResourceList, policy metav1.DeletionPropagation) (*kube.Result, []error) {
+	if err := c.operation.beforeDeletion(); err != nil {
+		return nil, []error{err}
+	}
+	return c.Client.DeleteWithPropagationPolicy(resources, policy)
 }
 
 // WaitForDelete implements [kube.InterfaceExt]. Helm's Uninstall calls it between

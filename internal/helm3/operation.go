@@ -59,9 +59,9 @@ type Operation struct {
 	pending *pendingRelease
 	// uninstalling is the release that Helm's Uninstall goes on to record.
 	uninstalling *release.Release
-	// cut says that the uninstalling was interrupted: nothing more of what
-	// Helm's Uninstall records is true.
-	cut bool
+	// cut is what interrupted the uninstalling: nothing more of what Helm's
+	// Uninstall records or says is true.
+	cut error
 	// twoErrors says that both waiting for the deletion and post-delete hooks
 	// failed, for which Helm's Uninstall takes one error.
 	twoErrors bool

@@ -57,7 +57,7 @@ func (d *storageDriver) Update(key string, rel *release.Release) error {
 		d.held = append(d.held, update)
 		return nil
 	}
-	if o.cut {
+	if o.cut != nil {
 		return errInterrupted
 	}
 	if rel.Info.Status == release.StatusUninstalling {
@@ -86,7 +86,7 @@ func (d *storageDriver) Delete(key string) (*release.Release, error) {
 		})
 		return nil, nil
 	}
-	if o.cut {
+	if o.cut != nil {
 		return nil, errInterrupted
 	}
 	return o.records.remove(func() (*release.Release, error) { return d.Driver.Delete(key) })

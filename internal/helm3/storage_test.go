@@ -278,7 +278,7 @@ func TestInterruptedUninstallationIsNotPurged(t *testing.T) {
 	if o.records.finished() {
 		t.Error("an uninstallation under way counts as finished")
 	}
-	o.cut = true
+	o.cut = errInterrupted
 	if err := records.Update(newRelease(1, release.StatusUninstalled)); !errors.Is(err, errInterrupted) {
 		t.Errorf("update: error = %v, want errInterrupted", err)
 	}
@@ -288,7 +288,7 @@ func TestInterruptedUninstallationIsNotPurged(t *testing.T) {
 	if got := statusOf(t, memory, 1); got != "uninstalling" {
 		t.Errorf("status = %s, want uninstalling", got)
 	}
-	o.cut = false
+	o.cut = nil
 	if _, err := records.Delete("shop", 1); err != nil || !o.records.finished() {
 		t.Errorf("purge: error = %v, finished: %v; want neither an error nor an unfinished record", err, o.records.finished())
 	}

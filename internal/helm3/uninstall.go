@@ -74,14 +74,25 @@ func (o *Operation) uninstall(client *action.Uninstall, name string) (*release.U
 		return response, o.uninstallFailed(last, errInterrupted)
 	}
 	response, err = client.Run(name)
-	if err == nil {
+	switch {
+	case o.cut != nil:
+		return response, o.uninstallFailed(o.uninstalling, o.cut)
+	case err == nil:
 		return response, nil
-	}
-	if o.twoErrors {
+	case o.twoErrors:
 		// Helm took them for one.
 		err = errors.New(strings.Replace(err.Error(), " 1 error(s): ", " 2 error(s): ", 1))
 	}
 	return response, o.uninstallFailed(cmp.Or(o.uninstalling, last), err)
+}
+
+// beforeDeletion returns an error if the resources of the release that is
+// uninstalled must not be deleted any more.
+func (o *Operation) beforeDeletion() error {
+	if o.uninstalling != nil && o.stopped() {
+		o.cut = errInterrupted
+	}
+	return o.cut
 }
 
 // afterDeletion waits until the resources of the release that is uninstalled are
@@ -92,24 +103,26 @@ func (o *Operation) afterDeletion(resources kube.ResourceList, timeout time.Dura
 		waited = o.waitGone(resources, timeout)
 	}
 	if o.stopped() {
-		o.cut = true
-		return errInterrupted
+		o.cut = errInterrupted
+		return o.cut
 	}
 	failed := o.runHooks(o.uninstalling, release.HookPostDelete)
-	var run *hooks.RunError
-	o.cut = errors.As(failed, &run) && run.Interrupted != nil
+	err := cmp.Or(waited, failed)
 	if waited != nil && failed != nil {
 		o.twoErrors = true
-		return fmt.Errorf("%w; %w", waited, failed) // as Helm joins them
+		err = fmt.Errorf("%w; %w", waited, failed) // as Helm joins them
 	}
-	return cmp.Or(waited, failed)
+	var run *hooks.RunError
+	if errors.As(failed, &run) && run.Interrupted != nil {
+		o.cut = err
+	}
+	return err
 }
 
 // uninstallFailed returns the error of an uninstallation that ended with err. If
 // it was interrupted, its record is marked as failed.
 func (o *Operation) uninstallFailed(rel *release.Release, err error) error {
-	interrupted := o.cut || o.stopped()
-	if !interrupted || o.records.finished() {
+	if o.records.finished() || o.cut == nil && !o.stopped() {
 		return err
 	}
 	rel.Info.Status = release.StatusUninstalling
