@@ -330,6 +330,39 @@ func TestInterruptedTooLate(t *testing.T) {
 	})
 }
 
+// TestInterruptionAtTheEndIsNotLost: the signal is there, but the operation has
+// ended and nobody listens any more.
+func TestInterruptionAtTheEndIsNotLost(t *testing.T) {
+	lost := make(chan struct{})
+	close(lost)
+	for _, test := range []struct {
+		name     string
+		signal   os.Signal
+		orphaned chan struct{}
+		err      error
+		code     int
+	}{
+		{"nothing", nil, nil, nil, 0},
+		{"nothing, failed", nil, nil, errWork, 1},
+		{"SIGINT", syscall.SIGINT, nil, nil, 130},
+		{"SIGINT, failed", syscall.SIGINT, nil, errWork, 130},
+		{"parent", nil, lost, nil, 143},
+		{"noticed before", syscall.SIGTERM, lost, &interruptedError{errWork, 130, false}, 130},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			signals := make(chan os.Signal, 1)
+			if test.signal != nil {
+				signals <- test.signal
+			}
+			s := supervisor{interrupts: &interrupts{signals: signals, orphaned: test.orphaned}}
+			err := s.overlooked(test.err)
+			if ExitCode(err) != test.code || test.err != nil && !errors.Is(err, errWork) || completed(err) != (test.err == nil) {
+				t.Errorf("overlooked(%v) = %v, exit code %d, completed %v; want %d", test.err, err, ExitCode(err), completed(err), test.code)
+			}
+		})
+	}
+}
+
 func TestAwaitParentLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()

@@ -68,9 +68,10 @@ func (p *program) operate(cfg *action.Configuration, flags *hookFlags, name, can
 		LogOutput:   p.ErrOut,
 	})
 	in := p.interrupts()
-	defer in.close()
 	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, name: name, cancelled: cancelled, leave: p.howToLeave(), stop: stop}
-	return s.supervise(op, func(ctx context.Context) error { return work(ctx, op) })
+	err := s.supervise(op, func(ctx context.Context) error { return work(ctx, op) })
+	in.close()
+	return s.overlooked(err)
 }
 
 // cancelledLine is what helm install and helm upgrade print when they're interrupted,
@@ -135,10 +136,7 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 			if !interrupted {
 				return err
 			}
-			if err == nil {
-				return s.interruption(code, true, errors.New("interrupted too late: the operation was already complete"))
-			}
-			return s.interruption(code, false, err)
+			return s.ended(code, err)
 		case <-slow:
 			if asked < 2 && !op.StopsHooks() {
 				fmt.Fprintf(s.errOut, "Interrupted: waiting until release %q is no longer being changed. %s\n", s.name, s.leave)
@@ -187,6 +185,36 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 			settled = time.After(settleTimeout)
 		}
 	}
+}
+
+// overlooked returns the error of an operation that ended with err, of which an
+// interruption may have come at the same moment. It must not get lost: further
+// operations may be about to begin. The interrupts must be closed.
+func (s supervisor) overlooked(err error) error {
+	var known *interruptedError
+	if errors.As(err, &known) {
+		return err
+	}
+	select {
+	case sig := <-s.signals:
+		return s.ended(signalCode(sig), err)
+	default:
+	}
+	select {
+	case <-s.orphaned:
+		return s.ended(0, err)
+	default:
+		return err
+	}
+}
+
+// ended returns the error of an interrupted operation that ended by itself with
+// err; about code see [supervisor.interruption].
+func (s supervisor) ended(code int, err error) error {
+	if err == nil {
+		return s.interruption(code, true, errors.New("interrupted too late: the operation was already complete"))
+	}
+	return s.interruption(code, false, err)
 }
 
 // interruption returns the error with which an interrupted operation ends. A
