@@ -37,6 +37,12 @@ func completed(err error) bool {
 	return err == nil || errors.As(err, &interrupted) && interrupted.completed
 }
 
+// interrupted reports whether the operation was asked to stop.
+func interrupted(err error) bool {
+	var interrupted *interruptedError
+	return errors.As(err, &interrupted)
+}
+
 // signalCode is the exit code of a program that a signal ended, as shells count.
 func signalCode(sig os.Signal) int {
 	if s, ok := sig.(syscall.Signal); ok {

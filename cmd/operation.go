@@ -191,8 +191,7 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 // interruption may have come at the same moment. It must not get lost: further
 // operations may be about to begin. The interrupts must be closed.
 func (s supervisor) overlooked(err error) error {
-	var known *interruptedError
-	if errors.As(err, &known) {
+	if interrupted(err) {
 		return err
 	}
 	select {

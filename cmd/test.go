@@ -56,8 +56,8 @@ func newTestCmd(p *program) *cobra.Command {
 			}
 			if logs {
 				fmt.Fprintln(p.Out)
-				if err := client.GetPodLogs(p.Out, rel); err != nil {
-					return err
+				if failed := client.GetPodLogs(p.Out, rel); failed != nil && !interrupted(err) {
+					return failed // instead of the tests' error, as Helm does
 				}
 			}
 			return err
