@@ -2,16 +2,24 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
-	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"helm.sh/helm/v3/pkg/release"
+	reviewv1 "k8s.io/api/admission/v1"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // TestInterruptedTwiceWhileCreating: Helm's library can't be interrupted while it creates resources. Where a webhook
@@ -19,14 +27,10 @@ import (
 func TestInterruptedTwiceWhileCreating(t *testing.T) {
 	t.Parallel()
 	s := newSession(t)
-	called := s.silentWebhook("configmaps", "manifest")
+	held := s.hold("CREATE", "configmaps", `request.name == "manifest"`)
 	c := s.start("helm-parallel-hooks", "install", "stuck", chartPath("tiers"), "--hook-parallelism", "4",
 		"--set-json", `tiers=[{"jobs":1,"duration":"0s"}]`)
-	select {
-	case <-called:
-	case <-c.ended:
-		t.Fatalf("the webhook was never called: %v", c.result)
-	}
+	held.await(c)
 	c.signal(syscall.SIGINT)
 	c.signal(syscall.SIGTERM) // a second SIGINT might merge with the first
 	got := c.wait()
@@ -40,52 +44,80 @@ func TestInterruptedTwiceWhileCreating(t *testing.T) {
 	wantEqual(t, "phases", phasesOf(rel), []string{"job-0-00=Succeeded"})
 }
 
-// silentWebhook makes the API server ask a webhook, which answers nothing, before it creates this object in the
-// session's namespace. The channel is closed when it's first asked.
-func (s *session) silentWebhook(resource, name string) <-chan struct{} {
-	s.t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.t.Fatal(err)
+// held is a webhook that the API server asks about certain requests, and that answers none until it's let go.
+type held struct {
+	reached <-chan struct{} // closed by the first request
+	letGo   func()
+}
+
+// await returns when the first request is held. The command must be what makes it.
+func (h *held) await(c *command) {
+	c.t.Helper()
+	select {
+	case <-h.reached:
+	case <-c.ended:
+		c.t.Fatalf("ended before what was to be held up: %v", c.result)
+	case <-time.After(time.Minute):
+		c.t.Fatalf("%v: what was to be held up has not come", c.cmd)
 	}
-	called := make(chan struct{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for first := true; ; first = false {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			defer func() { _ = connection.Close() }()
-			if first {
-				close(called)
+}
+
+// hold holds up such operations on a resource in the session's namespace for which a CEL condition is true.
+func (s *session) hold(operation admissionv1.OperationType, resource, condition string) *held {
+	s.t.Helper()
+	reached, gone := make(chan struct{}), make(chan struct{})
+	reach, letGo := sync.OnceFunc(func() { close(reached) }), sync.OnceFunc(func() { close(gone) })
+	var probed atomic.Bool
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var review reviewv1.AdmissionReview
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if dry := review.Request.DryRun; dry != nil && *dry {
+			probed.Store(true)
+		} else {
+			reach()
+			select {
+			case <-gone:
+			case <-r.Context().Done():
 			}
 		}
-	}()
+		review.Response = &reviewv1.AdmissionResponse{UID: review.Request.UID, Allowed: true}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(review) // who asked may have gone
+	}))
+
 	webhooks := bed.client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	url := fmt.Sprintf("https://%s/", listener.Addr())
-	none := admissionv1.SideEffectClassNone
-	seconds := int32(30)
+	none, seconds := admissionv1.SideEffectClassNone, int32(30)
+	rule := func(operation admissionv1.OperationType, resource string) admissionv1.RuleWithOperations {
+		return admissionv1.RuleWithOperations{
+			Operations: []admissionv1.OperationType{operation},
+			Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{resource}},
+		}
+	}
 	configuration, err := webhooks.Create(s.t.Context(), &admissionv1.ValidatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: "silent-"},
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "holding-"},
 		Webhooks: []admissionv1.ValidatingWebhook{{
-			Name:                    "silent.parallel-hooks.test",
-			ClientConfig:            admissionv1.WebhookClientConfig{URL: &url},
+			Name: "holding.parallel-hooks.test",
+			ClientConfig: admissionv1.WebhookClientConfig{
+				URL:      &server.URL,
+				CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+			},
 			NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": s.namespace}},
 			SideEffects:             &none,
 			TimeoutSeconds:          &seconds,
 			AdmissionReviewVersions: []string{"v1"},
 			MatchConditions: []admissionv1.MatchCondition{{
-				Name: "name", Expression: fmt.Sprintf("object.metadata.name == %q", name),
+				Name: "held-or-probe",
+				Expression: fmt.Sprintf("(has(request.dryRun) && request.dryRun) || request.operation == %q && request.resource.resource == %q && (%s)",
+					operation, resource, condition),
 			}},
-			Rules: []admissionv1.RuleWithOperations{{
-				Operations: []admissionv1.OperationType{admissionv1.Create},
-				Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{resource}},
-			}},
+			Rules: []admissionv1.RuleWithOperations{rule(operation, resource), rule(admissionv1.Create, "configmaps")},
 		}},
 	}, metav1.CreateOptions{})
 	if err != nil {
+		server.Close()
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() {
@@ -94,8 +126,20 @@ func (s *session) silentWebhook(resource, name string) <-chan struct{} {
 		if err := webhooks.Delete(ctx, configuration.Name, metav1.DeleteOptions{}); err != nil {
 			s.t.Errorf("deleting the webhook: %v", err)
 		}
-		_ = listener.Close()
-		<-ended
+		letGo()
+		server.Close()
 	})
-	return called
+
+	// The server learns of a webhook a moment after it has stored it.
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	probe := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "probe"}}
+	err = wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		_, err := bed.client.CoreV1().ConfigMaps(s.namespace).Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return probed.Load(), err
+	})
+	if err != nil {
+		s.t.Fatalf("waiting for the webhook to be asked: %v", err)
+	}
+	return &held{reached, letGo}
 }
