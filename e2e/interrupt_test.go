@@ -162,26 +162,32 @@ func TestInterruptedBeforeCreation(t *testing.T) {
 // TestInterruptedAtomicInstall is undone, as helm does it, and the hooks that belong to that run.
 func TestInterruptedAtomicInstall(t *testing.T) {
 	t.Parallel()
-	s := newSession(t)
-	c := s.start("helm-parallel-hooks", "install", "atomic", chartPath("tiers"), "--hook-parallelism=2", "--atomic",
-		"--set-json", `tiers=[{"jobs":6,"duration":"3s"},{"event":"pre-delete","jobs":3,"duration":"100ms"}]`)
-	s.await("job-0-01", created("jobs/job-0-01"))
-	c.signalGroup(syscall.SIGINT)
-	got := c.end()
-	if got.code != 130 || !strings.Contains(got.stderr, "release atomic failed, and has been uninstalled due to atomic being set: failed pre-install: ") {
-		t.Errorf("want exit code 130 and Helm's words about atomic; got: %v", got)
-	}
-	trail := s.trail()
-	if got, want := namesOf(trail.Runs()), []string{"job-0-00", "job-0-01", "job-1-00", "job-1-01", "job-1-02"}; !slices.Equal(got, want) {
-		t.Errorf("Jobs created: %q, want %q", got, want)
-	}
-	for _, run := range trail.Runs() {
-		if !run.Succeeded {
-			t.Errorf("run %+v, want it to have succeeded", run)
-		}
-	}
-	if got := leftBehind(trail.Of("secrets", "configmaps")); len(got) != 0 {
-		t.Errorf("left behind: %q, want nothing", got)
+	for _, how := range []interruption{ctrlC, killHelmAlone} {
+		t.Run(how.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSession(t)
+			c, _, _ := how.start(s, "install", "atomic", chartPath("tiers"), "--hook-parallelism=2", "--atomic",
+				"--set-json", `tiers=[{"jobs":6,"duration":"3s"},{"event":"pre-delete","jobs":3,"duration":"100ms"}]`)
+			s.await("job-0-01", created("jobs/job-0-01"))
+			how.send(c)
+			got := c.end()
+			how.check(c, got)
+			if !strings.Contains(got.stderr, "release atomic failed, and has been uninstalled due to atomic being set: failed pre-install: ") {
+				t.Errorf("want Helm's words about atomic; got: %v", got)
+			}
+			trail := s.trail()
+			if got, want := namesOf(trail.Runs()), []string{"job-0-00", "job-0-01", "job-1-00", "job-1-01", "job-1-02"}; !slices.Equal(got, want) {
+				t.Errorf("Jobs created: %q, want %q", got, want)
+			}
+			for _, run := range trail.Runs() {
+				if !run.Succeeded {
+					t.Errorf("run %+v, want it to have succeeded", run)
+				}
+			}
+			if got := leftBehind(trail.Of("secrets", "configmaps")); len(got) != 0 {
+				t.Errorf("left behind: %q, want nothing", got)
+			}
+		})
 	}
 }
 
@@ -683,7 +689,14 @@ func (op operation) interrupt(t *testing.T, want outcomeAt, how interruption, pa
 		}
 		checkHooks(t, last, p.ran, release.HookPhaseSucceeded)
 	}
-	s.goOn(p.chart, op.deletes() && how.helm)
+	by := "upgrade"
+	if op.deletes() && how.helm {
+		by = "uninstall"
+		if slices.Contains(op.args, "--keep-history") {
+			by = "rollback"
+		}
+	}
+	s.goOn(p.chart, by)
 }
 
 // TestLeftAtEachStage: a second signal is obeyed at once, whatever it is that hangs; the record says what was known.
@@ -750,32 +763,93 @@ func TestLeftAtEachStage(t *testing.T) {
 				}
 			}
 			p.letGo()
-			s.goOn(p.chart, false)
+			s.goOn(p.chart, "upgrade")
 		})
 	}
 }
 
-// TestLeftWhileUndoing: the first signal undoes an atomic upgrade, the second leaves that too.
-func TestLeftWhileUndoing(t *testing.T) {
+// TestInterruptedWhileUndoing: an atomic upgrade that has failed is undone to its end, whatever comes first, and left
+// by the second signal.
+func TestInterruptedWhileUndoing(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		failed   bool // whether the upgrade fails by itself, else by a signal that is the first
+		left     bool // whether there is a second signal
+		statuses string
+	}{
+		{"failed, then ctrl-c", true, false, "superseded failed deployed"},
+		{"failed, then ctrl-c twice", true, true, "deployed failed failed"},
+		{"ctrl-c twice", false, true, "deployed failed failed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSession(t)
+			s.needsAudit()
+			chart := s.chart(stagesChart)
+			s.must(s.helm("install", "r", chart, "--no-hooks", "--set=kind=Pod,held=pre", "--disable-openapi-validation"))
+			args := []string{"upgrade", "r", chart, "--set=kind=", "--atomic", "--hook-parallelism=2"}
+			if test.failed {
+				args = append(args, "--set=manifest=No_Name")
+			}
+			held := s.hold("UPDATE", "configmaps", `request.name == "manifest"`)
+			c, stdout, stderr := ctrlC.start(s, args...)
+			if !test.failed {
+				held.await(c)
+				ctrlC.send(c)
+				stdout.await(c, cancelled)
+			}
+			held.letGo()
+			for _, name := range numbered("pre", 2) {
+				s.await(name, created("pods/"+name))
+			}
+			if test.failed {
+				ctrlC.send(c)
+				stderr.await(c, `Interrupted: waiting until release "r" is no longer being changed. Press Ctrl-C again to leave at once.`)
+			}
+			ran, phase := numbered("pre", 2), release.HookPhaseUnknown
+			if test.left {
+				ctrlC.send(c)
+			} else {
+				ran, phase = slices.Concat(numbered("pre", 3), numbered("post", 3)), release.HookPhaseSucceeded
+				for _, name := range numbered("pre", 3) {
+					s.finish(name)
+				}
+			}
+			ctrlC.check(c, c.end())
+			revisions := s.revisions("r")
+			wantEqual(t, "status of each revision", statusesOf(revisions), strings.Fields(test.statuses))
+			checkHooks(t, revisions[len(revisions)-1], ran, phase)
+			s.goOn(chart, "upgrade")
+		})
+	}
+}
+
+// TestLeftWhileUninstalling: what is left of an atomic installation that is being undone.
+func TestLeftWhileUninstalling(t *testing.T) {
 	t.Parallel()
 	s := newSession(t)
+	s.needsAudit()
 	chart := s.chart(stagesChart)
-	s.must(s.helm("install", "r", chart, "--no-hooks", "--set=kind=Pod,held=pre", "--disable-openapi-validation"))
-	held := s.hold("UPDATE", "configmaps", `request.name == "manifest"`)
-	c, stdout, _ := ctrlC.start(s, "upgrade", "r", chart, "--set=kind=", "--atomic", "--hook-parallelism=2")
+	held := s.hold("CREATE", "configmaps", `request.name == "manifest"`)
+	c, stdout, _ := ctrlC.start(s, "install", "r", chart, "--set=kind=Pod,held=post", "--atomic", "--hook-parallelism=2")
 	held.await(c)
 	ctrlC.send(c)
 	stdout.await(c, cancelled)
 	held.letGo()
-	for _, name := range numbered("pre", 2) {
+	for _, name := range numbered("post", 2) {
 		s.await(name, created("pods/"+name))
 	}
 	ctrlC.send(c)
 	ctrlC.check(c, c.end())
-	revisions := s.revisions("r")
-	wantEqual(t, "status of each revision", statusesOf(revisions), []string{"deployed", "failed", "failed"})
-	checkHooks(t, revisions[2], numbered("pre", 2), release.HookPhaseUnknown)
-	s.goOn(chart, false)
+	rel := s.release("r")
+	if want := `Uninstallation of "r" failed: ` + interrupted; rel.Info.Status != release.StatusFailed || !strings.HasPrefix(rel.Info.Description, want) {
+		t.Errorf("status = %s, description = %q; want failed, %q", rel.Info.Status, rel.Info.Description, want)
+	}
+	wantEqual(t, "phases", phasesOf(rel), []string{
+		"post-0=Unknown", "post-1=Unknown", "post-2=", "pre-0=Succeeded", "pre-1=Succeeded", "pre-2=Succeeded", "test-0=", "test-1=", "test-2=",
+	})
+	s.goOn(chart, "upgrade")
 }
 
 // TestInterruptedAmongSeveral: of several releases to uninstall, those that come after an interruption stay as they
@@ -964,38 +1038,36 @@ func (op operation) stopAt(p *prepared, at stage) {
 	}
 }
 
-// goOn lets helm go on from what an interrupted command has left: upgrade the release, or install it if there is none,
-// or uninstall it.
-func (s *session) goOn(chart string, uninstall bool) {
+// goOn lets helm go on from what an interrupted command has left, by upgrade, uninstall or rollback. Where nothing is
+// left, the release is installed.
+func (s *session) goOn(chart, by string) {
 	s.t.Helper()
 	revisions := s.revisions("r")
-	gone := len(revisions) == 0 || revisions[len(revisions)-1].Info.Status == release.StatusUninstalled
-	if uninstall && !gone {
+	revision := "1" // of which the object is, as an installation has it whatever its revision
+	switch gone := len(revisions) == 0 || revisions[len(revisions)-1].Info.Status == release.StatusUninstalled; {
+	case gone:
+		s.must(s.helm("upgrade", "--install", "r", chart, "--disable-openapi-validation"))
+	case by == "upgrade":
+		s.must(s.helm("upgrade", "r", chart, "--set=kind=", "--disable-openapi-validation"))
+		revision = fmt.Sprint(len(revisions) + 1)
+	case by == "rollback":
+		s.must(s.helm("rollback", "r", "1", "--no-hooks"))
+	case by == "uninstall":
 		s.must(s.helm("uninstall", "r", "--no-hooks"))
 		if left := statusesOf(s.revisions("r")); len(left) > 0 {
 			s.t.Errorf("after helm uninstall the revisions are %q", left)
 		}
 		return
 	}
-	args := []string{"upgrade", "r", chart, "--set=kind=", "--disable-openapi-validation"}
-	if gone {
-		args = append(args, "--install")
-	}
-	s.must(s.helm(args...))
-	last := s.release("r")
-	if last.Info.Status != release.StatusDeployed {
-		s.t.Errorf("after helm upgrade the release is %s", last.Info.Status)
+	if got := s.release("r").Info.Status; got != release.StatusDeployed {
+		s.t.Errorf("after helm %s the release is %s", by, got)
 	}
 	manifest, err := bed.client.CoreV1().ConfigMaps(s.namespace).Get(s.t.Context(), "manifest", metav1.GetOptions{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	want := fmt.Sprint(last.Version)
-	if gone {
-		want = "1" // whatever the revision is, for an installation
-	}
-	if got := manifest.Data["revision"]; got != want || manifest.DeletionTimestamp != nil {
-		s.t.Errorf("after helm upgrade the manifest is that of revision %s, to be deleted: %v; want %s", got, manifest.DeletionTimestamp, want)
+	if got := manifest.Data["revision"]; got != revision || manifest.DeletionTimestamp != nil {
+		s.t.Errorf("after helm %s the manifest is that of revision %s, to be deleted: %v; want %s", by, got, manifest.DeletionTimestamp, revision)
 	}
 }
 
