@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"helm.sh/helm/v3/pkg/release"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
 
 // TestSignalBeforeTheDeletion comes while Helm's Uninstall writes that it's about
@@ -79,6 +81,48 @@ func TestSignalBetweenHooksAndResources(t *testing.T) {
 		}
 		if first, second := statusOf(t, memory, 1), statusOf(t, memory, 2); first != "deployed" || second != "failed" {
 			t.Errorf("%s: records are %s and %s, want deployed and failed", status, first, second)
+		}
+	}
+}
+
+// TestGivingUpKnowsWhatRuns: the record follows the hooks only from time to time,
+// and doesn't say yet that the second one has begun.
+func TestGivingUpKnowsWhatRuns(t *testing.T) {
+	for status, want := range map[release.Status]string{
+		release.StatusPendingInstall: "failed",
+		release.StatusDeployed:       "deployed", // its tests run
+	} {
+		o, _, memory := decorated(2)
+		rel := newRelease(1, status)
+		origin := map[*hooks.Hook]*release.Hook{}
+		var all []*hooks.Hook
+		for _, name := range []string{"a", "b", "c"} {
+			rel.Hooks = append(rel.Hooks, &release.Hook{Name: name})
+			all = append(all, &hooks.Hook{Name: name})
+			origin[all[len(all)-1]] = rel.Hooks[len(all)-1]
+		}
+		if err := memory.Create(snapshot(rel)); err != nil {
+			t.Fatal(err)
+		}
+		r := newRecorder(rel, origin, o.records.update, func(string, ...any) {})
+		o.setRecorder(r)
+		r.Observe(started(all[0]))
+		r.Observe(started(all[1]))
+		if err := o.GiveUp(); err != nil {
+			t.Fatal(err)
+		}
+		r.finish()
+		got, err := memory.Get("shop", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Info.Status.String() != want {
+			t.Errorf("%s: status = %s, want %s", status, got.Info.Status, want)
+		}
+		for i, want := range []release.HookPhase{release.HookPhaseUnknown, release.HookPhaseUnknown, ""} {
+			if got := got.Hooks[i].LastRun.Phase; got != want {
+				t.Errorf("%s: phase of hook %d = %q, want %q", status, i, got, want)
+			}
 		}
 	}
 }

@@ -73,9 +73,10 @@ type Operation struct {
 	failures []*hooks.RunError
 
 	mu        sync.Mutex
-	begun     bool // something was, or is being, changed
-	abandoned bool // nothing may be changed any more
-	stopping  bool // hooks run that heed [Options.Stop]
+	begun     bool      // something was, or is being, changed
+	abandoned bool      // nothing may be changed any more
+	recorder  *recorder // of the hooks that run; nil if none do
+	stopping  bool      // they heed [Options.Stop]
 
 	records records
 }
@@ -133,10 +134,24 @@ func (o *Operation) StopsHooks() bool {
 	return o.stopping
 }
 
-func (o *Operation) setStopping(stopping bool) {
+// setRecorder lets those who are not the operation's own goroutine know of hooks
+// that begin to run, and with nil that they have ended.
+func (o *Operation) setRecorder(r *recorder) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.stopping = stopping
+	o.recorder = r
+	o.stopping = r != nil && o.opts.Stop != nil
+}
+
+// latest returns the release whose hooks run, with what became of them so far; nil
+// if none do.
+func (o *Operation) latest() *release.Release {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.recorder == nil {
+		return nil
+	}
+	return o.recorder.latest()
 }
 
 // claim is called before anything is changed. It fails once the operation has
@@ -152,10 +167,11 @@ func (o *Operation) claim() error {
 }
 
 // GiveUp records a pending release, or one that is being uninstalled, as failed,
-// past an action that doesn't end, because a webhook holds it up, say. Nothing
+// and hooks that run as unknown, past an action that doesn't end, because a
+// webhook holds it up, say. Nothing
 // that the action does later is recorded. It blocks for as long as the storage
 // does, and is safe for concurrent use with the operation.
-func (o *Operation) GiveUp() error { return o.records.giveUp() }
+func (o *Operation) GiveUp() error { return o.records.giveUp(o.latest) }
 
 // errInterrupted carries Helm's words for an operation that was cancelled.
 var errInterrupted = fmt.Errorf("%w: interrupted", context.Canceled)
@@ -385,10 +401,10 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 		Stop:      o.opts.Stop,
 		Logs:      o.opts.LogOutput,
 	}
-	o.setStopping(o.opts.Stop != nil)
+	o.setRecorder(recorder)
 	_, err = runner.Run(o.ctx, plan)
-	o.setStopping(false)
 	recorder.finish()
+	o.setRecorder(nil)
 	var failure *hooks.RunError
 	if errors.As(err, &failure) {
 		o.failures = append(o.failures, failure)

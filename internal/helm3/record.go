@@ -115,10 +115,7 @@ func (r *recorder) flush() {
 		return
 	}
 	r.dirty = false
-	now := snapshot(r.release)
-	for i, h := range r.release.Hooks {
-		r.apply(now.Hooks[i], h)
-	}
+	now := r.state()
 	r.mu.Unlock()
 
 	if err := r.store(now); err != nil {
@@ -127,6 +124,27 @@ func (r *recorder) flush() {
 		r.dirty = true
 		r.mu.Unlock()
 	}
+}
+
+// state returns the release with what became of its hooks so far. r.mu must be
+// held.
+func (r *recorder) state() *release.Release {
+	now := snapshot(r.release)
+	for i, h := range r.release.Hooks {
+		r.apply(now.Hooks[i], h)
+	}
+	return now
+}
+
+// latest returns the release with what became of its hooks so far, nil if none
+// has started. It's safe for concurrent use.
+func (r *recorder) latest() *release.Release {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.runs) == 0 {
+		return nil
+	}
+	return r.state()
 }
 
 // apply sets on a hook what became of the hook origin, of which it's a copy, or
@@ -150,6 +168,8 @@ func (r *recorder) finish() {
 	close(r.stop)
 	r.stopped.Wait()
 	r.flush()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, h := range r.release.Hooks {
 		r.apply(h, h)
 	}

@@ -181,24 +181,31 @@ func (r *records) isUnfinished(rel *release.Release) bool {
 	return u != nil && rel != nil && u.Name == rel.Name && u.Version == rel.Version
 }
 
-// giveUp stores an unfinished record as failed, and nothing from then on.
-func (r *records) giveUp() error {
+// giveUp stores an unfinished record as failed, and nothing from then on. latest
+// returns the state of a release whose hooks run, which is newer than what was
+// stored; nil if none do.
+func (r *records) giveUp(latest func() *release.Release) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return errors.New("the operation was given up already")
 	}
 	r.closed = true
-	if r.unfinished == nil {
+	failed := latest()
+	if failed == nil && r.unfinished != nil {
+		failed = snapshot(r.unfinished)
+	}
+	if failed == nil {
 		return nil
 	}
-	failed := snapshot(r.unfinished)
 	for _, h := range failed.Hooks {
 		if h.LastRun.Phase == release.HookPhaseRunning {
 			h.LastRun.Phase = release.HookPhaseUnknown
 		}
 	}
-	fail(failed, errInterrupted)
+	if failedBecause[failed.Info.Status] != "" { // not so where tests run
+		fail(failed, errInterrupted)
+	}
 	return r.storage.Update(failed)
 }
 
