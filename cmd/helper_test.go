@@ -36,8 +36,6 @@ func (o waitingOperation) Install(ctx context.Context, _ *action.Install, _ *cha
 
 func (o waitingOperation) Abandon() bool { return false }
 
-func (waitingOperation) StopsHooks() bool { return true }
-
 func (waitingOperation) GiveUp() error { return nil }
 
 func helperMain() int {

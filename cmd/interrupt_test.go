@@ -10,14 +10,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
 
 // abandonable is an operation that can, or can't, be abandoned.
 type abandonable bool
 
-func (a abandonable) Abandon() bool  { return bool(a) }
-func (abandonable) StopsHooks() bool { return false }
-func (abandonable) GiveUp() error    { return nil }
+func (a abandonable) Abandon() bool { return bool(a) }
+func (abandonable) GiveUp() error   { return nil }
 
 // supervised is an operation under supervision in a test's bubble.
 type supervised struct {
@@ -25,6 +26,7 @@ type supervised struct {
 	orphaned chan struct{}
 	stop     chan struct{}
 	released bool
+	told     stopNotice
 	stdout   bytes.Buffer
 	stderr   bytes.Buffer
 	ended    chan error
@@ -47,7 +49,7 @@ func superviseOperation(op ending, work func(ctx context.Context, stop <-chan st
 			orphaned: s.orphaned,
 			release:  func() { s.released = true },
 		},
-		out: &s.stdout, errOut: &s.stderr, name: "web", cancelled: cancelled, leave: "Press again.", stop: s.stop,
+		out: &s.stdout, errOut: &s.stderr, name: "web", cancelled: cancelled, leave: "Press again.", told: &s.told, stop: s.stop,
 	}
 	go func() {
 		s.ended <- sup.supervise(op, func(ctx context.Context) error { return work(ctx, s.stop) })
@@ -145,28 +147,27 @@ func TestFirstInterruptionWaitsForTheWork(t *testing.T) {
 	}
 }
 
-// runningHooks is an operation that hooks hold up, whose display says so.
-type runningHooks struct{ abandonable }
-
-func (runningHooks) StopsHooks() bool { return true }
-
 // TestWaitingIsSaid by the hooks' display or, if no hook runs, by the supervisor,
 // unless the operation ends at once.
 func TestWaitingIsSaid(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		op    ending
+		told  bool
 		takes time.Duration
 		want  string
 	}{
-		{"resources", abandonable(false), time.Minute, "Interrupted: waiting until release \"web\" is no longer being changed. Press again.\n"},
-		{"hooks", runningHooks{}, time.Minute, ""},
-		{"ends at once", abandonable(false), patience / 2, ""},
+		{"resources", false, time.Minute, "Interrupted: waiting until release \"web\" is no longer being changed. Press again.\n"},
+		{"hooks", true, time.Minute, ""},
+		{"ends at once", false, patience / 2, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := superviseOperation(test.op, func(_ context.Context, stop <-chan struct{}) error {
+				var s *supervised
+				s = superviseInTest(false, func(_ context.Context, stop <-chan struct{}) error {
 					<-stop
+					if test.told {
+						s.told.Observe(hooks.Stopping{})
+					}
 					<-time.After(test.takes)
 					return errWork
 				})
@@ -288,8 +289,6 @@ func TestLeavingIsBounded(t *testing.T) {
 type stuckOperation struct{ until chan struct{} }
 
 func (stuckOperation) Abandon() bool { return false }
-
-func (stuckOperation) StopsHooks() bool { return false }
 
 func (o stuckOperation) GiveUp() error {
 	<-o.until

@@ -50,8 +50,6 @@ func (plainHelm) Test(_ context.Context, client *action.ReleaseTesting, name str
 
 func (plainHelm) Abandon() bool { return false }
 
-func (plainHelm) StopsHooks() bool { return false }
-
 func (plainHelm) GiveUp() error { return nil }
 
 // isolate lets the test, and what it starts, see none of the user's Helm and

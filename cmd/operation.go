@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/release"
 
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
 )
@@ -46,7 +48,6 @@ type operation interface {
 // ending is how an operation is ended before its time; see [helm3.Operation].
 type ending interface {
 	Abandon() bool
-	StopsHooks() bool
 	GiveUp() error
 }
 
@@ -60,15 +61,16 @@ type ending interface {
 func (p *program) operate(cfg *action.Configuration, flags *hookFlags, name, cancelled string, work func(context.Context, operation) error) error {
 	n := flags.parallelism.n
 	stop := make(chan struct{})
+	told := new(stopNotice)
 	op := p.newOperation(cfg, helm3.Options{
 		Parallelism: n,
 		KeepGoing:   flags.keepGoing,
 		Stop:        stop,
-		Observer:    display.NewPlain(p.ErrOut, display.Options{Progress: n > 1, KeepGoing: flags.keepGoing, Leave: p.howToLeave()}),
+		Observer:    hooks.Observers(told, display.NewPlain(p.ErrOut, display.Options{Progress: n > 1, KeepGoing: flags.keepGoing, Leave: p.howToLeave()})),
 		LogOutput:   p.ErrOut,
 	})
 	in := p.interrupts()
-	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, name: name, cancelled: cancelled, leave: p.howToLeave(), stop: stop}
+	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, name: name, cancelled: cancelled, leave: p.howToLeave(), told: told, stop: stop}
 	err := s.supervise(op, func(ctx context.Context) error { return work(ctx, op) })
 	in.close()
 	return s.overlooked(err)
@@ -88,6 +90,17 @@ func (p *program) howToLeave() string {
 	return "Press Ctrl-C again to leave at once."
 }
 
+// stopNotice is an observer that notes whether the display was told that hooks are
+// stopped.
+type stopNotice struct{ atomic.Bool }
+
+// Observe implements [hooks.Observer].
+func (s *stopNotice) Observe(n hooks.Notice) {
+	if _, ok := n.(hooks.Stopping); ok {
+		s.Store(true)
+	}
+}
+
 // supervisor stands between an operation and what may interrupt it.
 type supervisor struct {
 	*interrupts
@@ -95,6 +108,8 @@ type supervisor struct {
 	name        string
 	cancelled   string
 	leave       string
+	// told is whether the hooks' display has said what is waited for.
+	told *stopNotice
 	// stop is closed at the first interruption.
 	stop chan struct{}
 }
@@ -103,8 +118,8 @@ type supervisor struct {
 //
 // The first one, whatever its kind, closes stop; work then ends by itself when
 // the hooks that run have ended, unless op can be abandoned, which returns at
-// once. What is waited for is said by the hooks' display or, where no hook runs,
-// by supervise after some patience. The second SIGINT or SIGTERM cancels work's
+// once. What is waited for is said by the hooks' display or, where no hook can be
+// kept from starting, by supervise after some patience. The second SIGINT or SIGTERM cancels work's
 // context and releases the signals, so that a third one kills. Work that hasn't
 // ended after settleTimeout is given up, which may take leaveTimeout. A hang-up
 // and the loss of the parent never count as second: they come along with a Ctrl-C
@@ -138,7 +153,7 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 			}
 			return s.ended(code, err)
 		case <-slow:
-			if asked < 2 && !op.StopsHooks() {
+			if asked < 2 && !s.told.Load() {
 				fmt.Fprintf(s.errOut, "Interrupted: waiting until release %q is no longer being changed. %s\n", s.name, s.leave)
 			}
 			continue

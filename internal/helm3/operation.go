@@ -37,7 +37,7 @@ type Options struct {
 
 // Operation is one operation on one release, run by Helm's action package with
 // the hooks run by ours. It's made for a single call, and not safe for concurrent
-// use but for [Operation.Abandon], [Operation.StopsHooks] and [Operation.GiveUp].
+// use but for [Operation.Abandon] and [Operation.GiveUp].
 type Operation struct {
 	cfg  *action.Configuration
 	opts Options
@@ -76,7 +76,6 @@ type Operation struct {
 	begun     bool      // something was, or is being, changed
 	abandoned bool      // nothing may be changed any more
 	recorder  *recorder // of the hooks that run; nil if none do
-	stopping  bool      // they heed [Options.Stop]
 
 	records records
 }
@@ -126,21 +125,12 @@ func (o *Operation) Abandon() bool {
 	return o.abandoned
 }
 
-// StopsHooks reports whether hooks run that heed [Options.Stop]: then the observer
-// is told what is waited for. It's safe for concurrent use.
-func (o *Operation) StopsHooks() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.stopping
-}
-
 // setRecorder lets those who are not the operation's own goroutine know of hooks
 // that begin to run, and with nil that they have ended.
 func (o *Operation) setRecorder(r *recorder) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.recorder = r
-	o.stopping = r != nil && o.opts.Stop != nil
 }
 
 // latest returns the release whose hooks run, with what became of them so far; nil
