@@ -2,6 +2,9 @@ package helm3
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
@@ -27,5 +30,12 @@ func (o *Operation) Upgrade(ctx context.Context, client *action.Upgrade, name st
 	client.DisableHooks = true
 
 	rel, err := client.Run(name, chrt, values)
+	if err != nil && o.hookErr != nil {
+		// As in [Operation.Rollback], but inside the error of the upgrade.
+		said := ": " + o.hookErr.Error()
+		if before, after, found := strings.Cut(err.Error(), fmt.Sprintf(": release %s failed%s", name, said)); found {
+			err = errors.New(before + said + after)
+		}
+	}
 	return rel, o.withDetails(err)
 }
