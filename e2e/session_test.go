@@ -37,6 +37,7 @@ type session struct {
 	t         testing.TB
 	namespace string
 	env       []string
+	folder    string // where commands run; empty for the repository's root
 }
 
 // newSession gives the test a namespace of its own, which is its default namespace in every command.
@@ -53,7 +54,8 @@ func newSession(t testing.TB) *session {
 	}
 }
 
-// createNamespace also returns what deletes it, without waiting until it is gone.
+// createNamespace also returns what to call when it isn't needed any more: on a cluster that isn't ours that deletes
+// it, without waiting until it is gone. A control plane of ours is gone soon, and would be kept busy by that.
 func createNamespace(ctx context.Context) (name string, remove func(), err error) {
 	namespaces := bed.client.CoreV1().Namespaces()
 	created, err := namespaces.Create(ctx, &corev1.Namespace{
@@ -63,14 +65,15 @@ func createNamespace(ctx context.Context) (name string, remove func(), err error
 		return "", nil, err
 	}
 	return created.Name, func() {
+		if bed.audit != nil {
+			bed.audit.Forget(created.Name)
+			return
+		}
 		// The test's own context has ended by now.
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := namespaces.Delete(ctx, created.Name, metav1.DeleteOptions{}); err != nil {
 			fmt.Println("deleting a test's namespace:", err)
-		}
-		if bed.audit != nil {
-			bed.audit.Forget(created.Name)
 		}
 	}, nil
 }
@@ -134,7 +137,7 @@ func (s *session) startOn(stdout, stderr io.Writer, name string, args ...string)
 		ended: make(chan struct{}),
 	}
 	c.cmd.Env = s.env
-	c.cmd.Dir = bed.root
+	c.cmd.Dir = cmp.Or(s.folder, bed.root)
 	c.cmd.Stdout, c.cmd.Stderr = stdout, stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.cmd.Start(); err != nil {
@@ -290,4 +293,13 @@ func decodeRelease(data []byte) (_ *release.Release, err error) {
 	defer func() { err = errors.Join(err, zipped.Close()) }()
 	var decoded release.Release
 	return &decoded, json.NewDecoder(zipped).Decode(&decoded)
+}
+
+// encodeRelease undoes decodeRelease.
+func encodeRelease(rel *release.Release) ([]byte, error) {
+	var encoded bytes.Buffer
+	text := base64.NewEncoder(base64.StdEncoding, &encoded)
+	zipped := gzip.NewWriter(text)
+	err := errors.Join(json.NewEncoder(zipped).Encode(rel), zipped.Close(), text.Close())
+	return encoded.Bytes(), err
 }
