@@ -158,9 +158,9 @@ func (o *Operation) claim() error {
 
 // GiveUp records a pending release, or one that is being uninstalled, as failed,
 // and hooks that run as unknown, past an action that doesn't end, because a
-// webhook holds it up, say. Nothing
-// that the action does later is recorded. It blocks for as long as the storage
-// does, and is safe for concurrent use with the operation.
+// webhook holds it up, say. Nothing that the action does later is recorded. It
+// blocks for as long as the storage does, and is safe for concurrent use with the
+// operation.
 func (o *Operation) GiveUp() error { return o.records.giveUp(o.latest) }
 
 // errInterrupted carries Helm's words for an operation that was cancelled.
