@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,6 +17,10 @@ import (
 
 // TestSignals sends real signals to a real process.
 func TestSignals(t *testing.T) {
+	// Under nohup what is started ignores a hang-up, unless it's caught here.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
 	for _, test := range []struct {
 		name    string
 		mode    string

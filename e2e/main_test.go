@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	ossignal "os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +36,10 @@ var bed struct {
 }
 
 func TestMain(m *testing.M) {
+	if ossignal.Ignored(syscall.SIGHUP) {
+		// Under nohup; what is started would ignore it too, unless it is caught here.
+		ossignal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
