@@ -911,6 +911,16 @@ var rollbacks = []scenario{
 		when:  []string{"! rollback app 1 --cleanup-on-fail"},
 	},
 	{
+		name:  "rollback: --cleanup-on-fail, and a hook fails before anything was created",
+		given: []step{helm(install + " --set events={pre-rollback},failing={pre-rollback-first}"), helm(upgrade + " --reset-values")},
+		when:  []string{"! rollback app 1 --cleanup-on-fail"},
+		says:  "1 error occurred",
+		differs: []difference{failedRollback(
+			"Rollback \"app\" failed: 1 error occurred:\n\t* pod pre-rollback-first failed\n\n",
+			"Rollback \"app\" failed: 1 error occurred:\n\t* pod pre-rollback-first failed\n\n",
+		)},
+	},
+	{
 		name:  "rollback: of an operation that is pending",
 		given: []step{installed, helm(upgrade + " --set text=two"), recorded("app", release.StatusPendingUpgrade)},
 		when:  []string{"rollback app 1", upgrade},

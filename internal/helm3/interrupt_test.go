@@ -88,12 +88,21 @@ func TestSignalBetweenHooksAndResources(t *testing.T) {
 // TestGivingUpKnowsWhatRuns: the record follows the hooks only from time to time,
 // and doesn't say yet that the second one has begun.
 func TestGivingUpKnowsWhatRuns(t *testing.T) {
-	for status, want := range map[release.Status]string{
-		release.StatusPendingInstall: "failed",
-		release.StatusDeployed:       "deployed", // its tests run
+	for _, test := range []struct {
+		status release.Status
+		owned  bool // else its tests run
+		want   string
+	}{
+		{release.StatusPendingInstall, true, "failed"},
+		{release.StatusDeployed, false, "deployed"},
+		{release.StatusPendingUpgrade, false, "pending-upgrade"}, // somebody else upgrades it
 	} {
+		status, want := test.status, test.want
 		o, _, memory := decorated(2)
 		rel := newRelease(1, status)
+		if test.owned {
+			o.records.own(rel)
+		}
 		origin := map[*hooks.Hook]*release.Hook{}
 		var all []*hooks.Hook
 		for _, name := range []string{"a", "b", "c"} {

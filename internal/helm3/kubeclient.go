@@ -45,6 +45,16 @@ func (c *kubeClient) UpdateThreeWayMerge(original, target kube.ResourceList, for
 	return c.Client.UpdateThreeWayMerge(original, target, force)
 }
 
+// Delete implements [kube.Interface].
+func (c *kubeClient) Delete(resources kube.ResourceList) (*kube.Result, []error) {
+	if c.operation.untouched && len(resources) == 0 {
+		// A rollback that cleans up on failure comes here although its
+		// hooks failed, and Helm fails to delete nothing.
+		return &kube.Result{}, nil
+	}
+	return c.Client.Delete(resources)
+}
+
 // Wait implements [kube.Interface].
 func (c *kubeClient) Wait(resources kube.ResourceList, timeout time.Duration) error {
 	if c.operation.pending == nil {

@@ -57,6 +57,9 @@ type Operation struct {
 	// pending is what is under way since its record was created; nil before
 	// and after.
 	pending *pendingRelease
+	// untouched says that the resources of the pending release were not
+	// changed, nor will be, since its pre-hooks failed.
+	untouched bool
 	// uninstalling is the release that Helm's Uninstall goes on to record.
 	uninstalling *release.Release
 	// cut is what interrupted the uninstalling: nothing more of what Helm's
@@ -191,9 +194,6 @@ type pendingRelease struct {
 	events  events
 	// preDone and postDone say that the hooks were run, whatever came of it.
 	preDone, postDone bool
-	// untouched says that no resource was changed, nor will be, since the
-	// pre-hooks failed.
-	untouched bool
 }
 
 // begin takes notice of the record of an operation that is about to be created.
@@ -226,6 +226,7 @@ func (o *Operation) begin(rel *release.Release, events events) error {
 		rel.Info.Description = o.description
 	}
 	o.preparing = false
+	o.untouched = false
 	o.pending = &pendingRelease{release: rel, events: events}
 	return nil
 }
@@ -274,7 +275,7 @@ func (o *Operation) beforeResources() error {
 	} else if o.stopped() {
 		err = errInterrupted
 	}
-	p.untouched = err != nil
+	o.untouched = err != nil
 	return err
 }
 

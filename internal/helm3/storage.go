@@ -38,9 +38,11 @@ func (d *storageDriver) Create(key string, rel *release.Release) error {
 	}
 	for _, write := range held {
 		if err := o.records.write(write); err != nil {
+			o.pending = nil
 			return err
 		}
 	}
+	o.records.own(rel)
 	if err := o.records.put(rel, create); err != nil {
 		o.pending = nil
 		return err
@@ -62,9 +64,10 @@ func (d *storageDriver) Update(key string, rel *release.Release) error {
 	}
 	if rel.Info.Status == release.StatusUninstalling {
 		o.uninstalling = rel
+		o.records.own(rel)
 	}
 	if p := o.pending; p != nil {
-		if p.release != rel && p.untouched {
+		if p.release != rel && o.untouched {
 			// The revision that runs is what it was, whatever the action
 			// makes of it (pkg/action/rollback.go, performRollback).
 			return nil
@@ -82,6 +85,9 @@ func (d *storageDriver) Delete(key string) (*release.Release, error) {
 	if o.preparing {
 		d.held = append(d.held, func() error {
 			_, err := d.Driver.Delete(key)
+			if errors.Is(err, driver.ErrReleaseNotFound) {
+				return nil // somebody else made that room
+			}
 			return err
 		})
 		return nil, nil
@@ -106,14 +112,15 @@ func snapshot(rel *release.Release) *release.Release {
 	return &copied
 }
 
-// records writes release records, one at a time, and knows the last state of one
-// that says that an operation is under way, so that it can be ended whatever its
-// operation does. It's safe for concurrent use.
+// records writes release records, one at a time, and knows the last state of the
+// operation's own as long as it says that the operation is under way, so that it
+// can be ended whatever the operation does. It's safe for concurrent use.
 type records struct {
 	storage *storage.Storage // past the decorated driver
 
 	mu         sync.Mutex       // held during a write
-	unfinished *release.Release // as last stored; nil if no operation is under way
+	owned      *release.Release // whose record tells of the operation; nil if none does
+	unfinished *release.Release // that release as last stored; nil if it's finished
 	closed     bool             // nothing is written any more
 }
 
@@ -125,6 +132,21 @@ var failedBecause = map[release.Status]string{
 	release.StatusPendingUpgrade:  "Upgrade %q failed: %s",
 	release.StatusPendingRollback: "Rollback %q failed: %s",
 	release.StatusUninstalling:    "Uninstallation of %q failed: %s",
+}
+
+// own says which release's record tells of the operation. Another one may be
+// unfinished as well, if somebody else's operation is, or was, under way.
+func (r *records) own(rel *release.Release) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.owned = rel
+}
+
+func (r *records) owns(rel *release.Release) bool { return same(r.owned, rel) }
+
+// same reports whether both are the same revision.
+func same(a, b *release.Release) bool {
+	return a != nil && b != nil && a.Name == b.Name && a.Version == b.Version
 }
 
 // write does a write unless the operation was given up.
@@ -143,10 +165,12 @@ func (r *records) put(rel *release.Release, store func() error) error {
 		if err := store(); err != nil {
 			return err
 		}
+		if !r.owns(rel) {
+			return nil
+		}
+		r.unfinished = nil
 		if failedBecause[rel.Info.Status] != "" {
 			r.unfinished = snapshot(rel)
-		} else if r.isUnfinished(rel) {
-			r.unfinished = nil
 		}
 		return nil
 	})
@@ -161,7 +185,7 @@ func (r *records) update(rel *release.Release) error {
 func (r *records) remove(remove func() (*release.Release, error)) (removed *release.Release, err error) {
 	err = r.write(func() (err error) {
 		removed, err = remove()
-		if err == nil && r.isUnfinished(removed) {
+		if err == nil && r.owns(removed) {
 			r.unfinished = nil
 		}
 		return err
@@ -174,11 +198,6 @@ func (r *records) finished() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.unfinished == nil
-}
-
-func (r *records) isUnfinished(rel *release.Release) bool {
-	u := r.unfinished
-	return u != nil && rel != nil && u.Name == rel.Name && u.Version == rel.Version
 }
 
 // giveUp stores an unfinished record as failed, and nothing from then on. latest
@@ -203,7 +222,7 @@ func (r *records) giveUp(latest func() *release.Release) error {
 			h.LastRun.Phase = release.HookPhaseUnknown
 		}
 	}
-	if failedBecause[failed.Info.Status] != "" { // not so where tests run
+	if r.owns(failed) { // not so where tests run
 		fail(failed, errInterrupted)
 	}
 	return r.storage.Update(failed)

@@ -130,6 +130,28 @@ func TestGivingUpRecordsTheTruth(t *testing.T) {
 	}
 }
 
+// TestGivingUpEndsTheOwnRecord, though the last that was stored is another that is
+// pending: the one that a failed rollback was meant to repair.
+func TestGivingUpEndsTheOwnRecord(t *testing.T) {
+	o, records, memory := decorated(1)
+	o.ctx = t.Context()
+	if err := memory.Create(newRelease(2, release.StatusPendingUpgrade)); err != nil {
+		t.Fatal(err)
+	}
+	if err := records.Create(newRelease(3, release.StatusPendingRollback)); err != nil {
+		t.Fatal(err)
+	}
+	if err := records.Update(newRelease(2, release.StatusPendingUpgrade)); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.GiveUp(); err != nil {
+		t.Fatal(err)
+	}
+	if two, three := statusOf(t, memory, 2), statusOf(t, memory, 3); two != "pending-upgrade" || three != "failed" {
+		t.Errorf("records are %s and %s, want pending-upgrade and failed", two, three)
+	}
+}
+
 // TestGivingUpHasHelmsWords for every status that an operation can be left in.
 func TestGivingUpHasHelmsWords(t *testing.T) {
 	for status, want := range map[release.Status]string{
@@ -214,7 +236,7 @@ func TestFailedPreHooksLeaveTheRunningRevision(t *testing.T) {
 		if err := records.Create(target); err != nil {
 			t.Fatal(err)
 		}
-		o.pending.untouched = untouched
+		o.untouched = untouched
 		target.Info.Status = release.StatusFailed
 		for _, rel := range []*release.Release{newRelease(1, release.StatusSuperseded), target} {
 			if err := records.Update(rel); err != nil {

@@ -63,6 +63,7 @@ func (o *Operation) uninstall(client *action.Uninstall, name string) (*release.U
 	if err != nil || last.Info.Status == release.StatusUninstalled {
 		return client.Run(name) // which knows what to say
 	}
+	o.records.own(last)
 	last.Info.Status = release.StatusUninstalling
 	last.Info.Deleted = helmtime.Now()
 	last.Info.Description = "Deletion in progress (or silently failed)"
