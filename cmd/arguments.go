@@ -40,12 +40,18 @@ func (p *program) checkArguments(args []string) error {
 	if p.plugin == "" || isCompletion(args) {
 		return nil
 	}
+	written, ok := writtenArguments(commandLine(os.Getppid()), os.Getenv("HELM_BIN"), p.plugin, args)
 	check := p.checkNamespace
-	if written, ok := writtenArguments(commandLine(os.Getppid()), os.Getenv("HELM_BIN"), p.plugin, args); ok {
+	if ok {
 		check = func(args []string) error { return p.compareArguments(written, args) }
 	}
 	if err := check(args); err != nil {
 		return err
+	}
+	if path := readByHelm(written)["kubeconfig"]; path != "" {
+		// In $KUBECONFIG, where helm has put it, a file that is missing is
+		// no error, and the next cluster that can be found is taken.
+		p.settings.KubeConfig = path
 	}
 	return checkValues()
 }
@@ -80,11 +86,11 @@ func writtenArguments(caller []string, bin, plugin string, args []string) ([]str
 }
 
 // divide divides a plugin's arguments as helm does, into those that it takes and
-// those that it passes on.
+// those that it passes on. It takes an empty argument for a flag with a value.
 func divide(args []string) (taken, passed []string) {
 	for i := 0; i < len(args); i++ {
 		switch {
-		case slices.Contains(takenFlags, args[i]):
+		case slices.Contains(takenFlags, args[i]) || args[i] == "":
 			taken = append(taken, args[i])
 			if i++; i < len(args) {
 				taken = append(taken, args[i])
@@ -230,6 +236,13 @@ func (p *program) compareArguments(written, args []string) error {
 		return nil
 	}
 
+	for i := 0; i < len(written); i++ {
+		if slices.Contains(takenFlags, written[i]) {
+			i++
+		} else if written[i] == "" {
+			return errors.New("helm drops an empty argument, and the one after it, when it calls a plugin. Write an empty value after an =, as in --description=, and leave empty arguments out")
+		}
+	}
 	for i, next := range written {
 		if i == 0 {
 			continue
@@ -256,6 +269,9 @@ func (r reading) misreadNamespace(args []string, namespace string) error {
 	for i, arg := range args {
 		if len(arg) < 3 || arg[0] != '-' || arg[1] == '-' || readByHelm(args[i:min(i+2, len(args))])["namespace"] != namespace {
 			continue
+		}
+		if i > 0 && r.takesValue(args[i-1]) {
+			return fmt.Errorf("helm took %q for the namespace: it reads the value of %s letter by letter, up to the n, its own flag for a namespace. Write %[2]s=VALUE", namespace, args[i-1])
 		}
 		return fmt.Errorf("helm took %q for the namespace: it reads %q letter by letter, up to the n, its own flag for a namespace. Write %q", namespace, arg, r.spaced(arg))
 	}

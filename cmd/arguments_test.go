@@ -53,6 +53,12 @@ var helmCalls = []struct {
 	{"install web chart --description --debug", `helm took "--debug", the value of --description`},
 	{"install web chart -f --kube-token=planted", `helm took "--kube-token", the value of -f`},
 	{"install web -- -n chart", `even after --`},
+	{`install web chart --description -nightly`, "Write --description=VALUE"},
+	{`rollback web ""`, "helm drops an empty argument"},
+	{`uninstall "" web store`, "helm drops an empty argument"},
+	{`uninstall web --description "" --debug --dry-run`, "helm drops an empty argument"},
+	{`install web chart --kube-context "" -n ""`, ""},
+	{`install web chart --description=`, ""},
 }
 
 func TestArgumentsAreTheUsers(t *testing.T) {
@@ -60,7 +66,12 @@ func TestArgumentsAreTheUsers(t *testing.T) {
 		t.Run(test.written, func(t *testing.T) {
 			isolate(t)
 			t.Setenv("HELM_PLUGIN_NAME", "parallel-hooks")
-			written := strings.Fields(test.written)
+			written := strings.Fields(strings.ReplaceAll(test.written, `""`, "_"))
+			for i, word := range written {
+				if word == "_" {
+					written[i] = ""
+				}
+			}
 			_, passed := divide(written)
 			err := newProgram(discard(), "").compareArguments(written, passed)
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {

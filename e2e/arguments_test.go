@@ -60,6 +60,10 @@ func TestArgumentsThroughHelm(t *testing.T) {
 		{line: "parallel-hooks install $new $chart --description=--debug", want: installed},
 		{line: "parallel-hooks install $new $chart -n --debug", err: `helm took "--debug" for the value of --namespace`, want: here},
 		{line: "parallel-hooks uninstall -- $one -n $other", err: "even after --", want: here},
+		{line: "parallel-hooks uninstall _ $one $two", err: "helm drops an empty argument", want: here},
+		{line: "parallel-hooks uninstall $one --description _ --debug --dry-run", err: "helm drops an empty argument", want: here},
+		{line: "parallel-hooks rollback $one _", err: "helm drops an empty argument", want: here},
+		{line: "parallel-hooks uninstall $one --kube-context _ --description=", want: "$ns/$two v1 deployed"},
 
 		{line: "--qps 9 --burst-limit 20 parallel-hooks install $new $chart", want: installed},
 		{line: "-n $ns parallel-hooks install $new $chart --debug=true", env: "HELM_NAMESPACE=$other", want: installed},
@@ -100,7 +104,7 @@ func TestArgumentsThroughHelm(t *testing.T) {
 				}
 				s.env = append(s.env, fill.Replace(test.env))
 
-				got := s.start(helm, strings.Fields(fill.Replace(test.line))...).wait()
+				got := s.start(helm, words(fill.Replace(test.line))...).wait()
 				if failed := test.err != ""; failed != (got.code == 1) || !failed && got.code != 0 || !strings.Contains(got.stderr, fill.Replace(test.err)) {
 					t.Errorf("want the error %q, if any: %v", fill.Replace(test.err), got)
 				}
