@@ -16,9 +16,9 @@ import (
 const rootDesc = `Run a chart's hooks in parallel.
 
 The commands here do what Helm's commands of the same names do, and take the same
-flags. With --hook-parallelism N, or HELM_HOOK_PARALLELISM=N, up
-to N hooks of equal weight run at once; a hook never starts before every hook of a
-lower weight has ended well. Without it hooks run one after another, as in Helm.
+flags. With --hook-parallelism N, or HELM_HOOK_PARALLELISM=N, up to N hooks of equal
+weight run at once; a hook never starts before every hook of a lower weight has
+ended well. Without it hooks run one after another, as in Helm.
 `
 
 // Run runs the command line args, without the program's name, and returns its

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -14,7 +15,7 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 )
 
-const testDesc = `Run the tests of a release as helm test does, in parallel.
+const testDesc = `Run the tests of a release as helm test does, with --hook-parallelism in parallel.
 
 Arguments and flags are those of helm test. With --hook-keep-going all tests of a
 weight run, whichever of them fail.
@@ -56,7 +57,12 @@ func newTestCmd(p *program) *cobra.Command {
 			}
 			if logs {
 				fmt.Fprintln(p.Out)
-				if failed := client.GetPodLogs(p.Out, rel); failed != nil && !interrupted(err) {
+				failed := client.GetPodLogs(p.Out, rel)
+				switch {
+				case failed == nil || interrupted(err):
+				case hooks.parallelism.n > 1:
+					return errors.Join(err, failed)
+				default:
 					return failed // instead of the tests' error, as Helm does
 				}
 			}
