@@ -60,7 +60,7 @@ endif
 
 # E2E_KUBECONFIG names another cluster to use; then there is no control plane of ours to build and to test.
 e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm $(BIN)/helm4,$(BINARIES)) ## Run the end-to-end tests on a control plane of their own.
-	cd e2e && E2E_RACE=$(RACE) go test -count=1 -p 1 -parallel 8 -timeout 30m $(if $(E2E_KUBECONFIG),.,./...)
+	cd e2e && E2E_RACE=$(RACE) go test -count=1 -p 1 -parallel 8 -timeout 60m $(if $(E2E_KUBECONFIG),.,./...)
 
 bench: $(BINARIES) ## Measure helm against the plugin, as a ratio.
 	cd e2e && go test -count=1 -run '^$$' -bench . -benchtime 3x -timeout 30m .
