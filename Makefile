@@ -62,8 +62,10 @@ endif
 e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm $(BIN)/helm4,$(BINARIES)) ## Run the end-to-end tests on a control plane of their own.
 	cd e2e && E2E_RACE=$(RACE) go test -count=1 -p 1 -parallel 8 -timeout 60m $(if $(E2E_KUBECONFIG),.,./...)
 
-bench: $(BINARIES) ## Measure helm against the plugin, as a ratio.
-	cd e2e && go test -count=1 -run '^$$' -bench . -benchtime 3x -timeout 30m .
+# BENCH_KUBECONFIG names another cluster to use, ROWS the rows to measure, as a regular expression, REPEAT how often.
+bench: $(if $(BENCH_KUBECONFIG),$(BIN)/helm,$(BINARIES)) ## Compare the plugin with helm and with the floor; writes docs/benchmarks.md.
+	@go -C e2e build -o $(BIN)/bench ./bench
+	@exec $(BIN)/bench -rows '$(ROWS)' $(if $(REPEAT),-repeat $(REPEAT))
 
 binaries: $(BINARIES) ## Build the control plane and helm.
 

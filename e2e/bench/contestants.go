@@ -1,0 +1,273 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage"
+	"helm.sh/helm/v3/pkg/storage/driver"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/audit"
+)
+
+// The contestants, by their names in the results.
+const (
+	floor  = "floor"
+	helm3  = "helm3"
+	helm4  = "helm4"
+	naive  = "naive"
+	plugin = "plugin"
+)
+
+// quantity is something that is measured of a contestant. Its name has the unit.
+type quantity string
+
+const (
+	hooksTime  quantity = "hooks s" // from the first hook's beginning to the last one's end
+	wholeTime  quantity = "whole s" // of the command
+	firstTime  quantity = "hooks s, first install"
+	aloneTime  quantity = "hooks s, empty namespace"
+	peakMemory quantity = "peak MB"
+	aloneMem   quantity = "peak MB, empty namespace"
+	requests   quantity = "requests"
+	records    quantity = "records"
+	recordSize quantity = "records MB"
+	initTime   quantity = "init ms"
+	initMem    quantity = "init kB"
+	perHook    quantity = "ns"
+	perHookMem quantity = "B"
+)
+
+// sample is what was measured of one contestant in one repetition.
+type sample map[quantity]float64
+
+// contestant takes part in a row.
+type contestant struct {
+	name string
+	// once says that it's too slow to be repeated.
+	once bool
+	run  func(context.Context, *trial) (sample, error)
+}
+
+// trial is one contestant's turn.
+type trial struct {
+	*bench
+	*cluster
+	namespaces *[]string // to be removed when all contestants have had their turn
+}
+
+func (t *trial) namespace(ctx context.Context) (string, error) {
+	name, err := t.cluster.namespace(ctx)
+	if name != "" {
+		*t.namespaces = append(*t.namespaces, name)
+	}
+	return name, err
+}
+
+const releaseName = "bench"
+
+// onFloor runs the workload without Helm.
+func onFloor(w workload, parallelism int) contestant {
+	return contestant{name: floor, run: func(ctx context.Context, t *trial) (sample, error) {
+		namespace, err := t.namespace(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return t.onFloor(ctx, floorRun{namespace: namespace, workload: w, parallelism: parallelism})
+	}}
+}
+
+func (t *trial) onFloor(ctx context.Context, run floorRun) (sample, error) {
+	run.client = t.floor
+	if run.release == "" {
+		run.release = releaseName
+	}
+	if run.ended == nil && run.workload.kind != "ConfigMap" {
+		run.ended = succeeded
+	}
+	took, err := run.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sample{hooksTime: took.Seconds(), wholeTime: took.Seconds()}, nil
+}
+
+// installs has a contestant install a chart in a new namespace.
+func installs(name string, w workload, parallelism int, flags ...string) contestant {
+	return contestant{name: name, run: func(ctx context.Context, t *trial) (sample, error) {
+		namespace, err := t.namespace(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return t.install(ctx, name, namespace, releaseName, w, parallelism, flags...)
+	}}
+}
+
+func (t *trial) install(
+	ctx context.Context, contestant, namespace, release string, w workload, parallelism int, flags ...string,
+) (sample, error) {
+	chart, err := t.chart(w)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"install", release, chart}
+	if contestant == naive {
+		args = []string{release, chart}
+	}
+	c := command{binary: contestant, namespace: namespace, release: release, args: append(args, flags...)}
+	if !slices.Contains(flags, "--no-hooks") {
+		c.expect(w, parallelism)
+	}
+	return t.command(ctx, c)
+}
+
+// then runs another command on an installed release.
+func (t *trial) then(
+	ctx context.Context, contestant, namespace string, w workload, parallelism int, args ...string,
+) (sample, error) {
+	c := command{binary: contestant, namespace: namespace, release: releaseName, args: args}
+	c.expect(w, parallelism)
+	return t.command(ctx, c)
+}
+
+// command is a command of a contestant.
+type command struct {
+	binary             string
+	namespace, release string
+	args               []string
+	// events are those whose hooks it runs; none: no matter.
+	events string
+	hooks  int
+}
+
+// expect says which hooks have to run, and how many at once.
+func (c *command) expect(w workload, parallelism int) {
+	c.events, c.hooks = w.event, w.count
+	args := []string{"--timeout", "1h"}
+	if c.binary == plugin || c.binary == naive {
+		args = append(args, "--hook-parallelism", strconv.Itoa(parallelism))
+	}
+	if c.binary == naive {
+		c.args = append(args, c.args...) // package flag wants them first
+	} else {
+		c.args = append(c.args, args...)
+	}
+}
+
+// command runs a command, and returns what can be measured of it here.
+func (t *trial) command(ctx context.Context, c command) (sample, error) {
+	measured, begin, err := t.execute(ctx, c)
+	if err != nil || c.events == "" {
+		return measured, err
+	}
+	first, last, err := t.recorded(c, begin)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", c.binary, strings.Join(c.args, " "), err)
+	}
+	if t.audit != nil {
+		trail, err := t.cluster.requests(ctx, c.namespace)
+		if err != nil {
+			return nil, err
+		}
+		trail = trail.Where(func(r audit.Request) bool { return r.ReceivedAt.After(begin) })
+		written := trail.Of("secrets").Where(func(r audit.Request) bool {
+			return (r.Verb == "create" || r.Verb == "update" || r.Verb == "patch") && r.Code < 300
+		})
+		bytes := 0
+		for _, r := range written {
+			bytes += len(r.RequestBody)
+		}
+		measured[requests] = float64(len(trail))
+		measured[records] = float64(len(written))
+		measured[recordSize] = float64(bytes) / 1e6
+		// The record knows only when a hook was created. The log has what was deleted for it before, too.
+		for _, r := range trail.Of("jobs", "pods") {
+			if r.ReceivedAt.Before(first) {
+				first = r.ReceivedAt
+			}
+		}
+	}
+	measured[hooksTime] = last.Sub(first).Seconds()
+	return measured, nil
+}
+
+// execute runs a command with settings of its own: its first requests to a cluster are as many as on a machine that
+// has never seen the cluster.
+func (t *trial) execute(ctx context.Context, c command) (_ sample, begin time.Time, err error) {
+	home, err := os.MkdirTemp(t.dir, "home-")
+	if err != nil {
+		return nil, begin, err
+	}
+	defer func() { _ = os.RemoveAll(home) }()
+	cmd := exec.CommandContext(ctx, t.binaries[c.binary], c.args...)
+	cmd.Dir = home
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + t.dir,
+		"HELM_NAMESPACE=" + c.namespace, "HELM_PLUGINS=" + t.plugins,
+	}
+	if t.cluster != nil {
+		cmd.Env = append(cmd.Env, "KUBECONFIG="+t.kubeconfig)
+	}
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	begin = time.Now()
+	err = cmd.Run()
+	took := time.Since(begin)
+	if err != nil {
+		return nil, begin, fmt.Errorf("%s %s: %w\n%s", c.binary, strings.Join(c.args, " "), err, output.Bytes())
+	}
+	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	// Linux counts in KiB.
+	return sample{wholeTime: took.Seconds(), peakMemory: float64(usage.Maxrss) * 1024 / 1e6}, begin, nil
+}
+
+// recorded returns when the first hook began and the last one ended, by the record of a release. It fails unless all
+// hooks have run since begin, and well: what was not done takes no time.
+func (t *trial) recorded(c command, begin time.Time) (first, last time.Time, err error) {
+	stored, err := storage.Init(driver.NewSecrets(t.client.CoreV1().Secrets(c.namespace))).Last(c.release)
+	if err != nil {
+		return first, last, err
+	}
+	ran := 0
+	for _, h := range stored.Hooks {
+		if !slices.ContainsFunc(h.Events, func(e release.HookEvent) bool { return slices.Contains(strings.Split(c.events, ","), e.String()) }) {
+			continue
+		}
+		run := h.LastRun
+		if run.Phase != release.HookPhaseSucceeded || run.StartedAt.Time.Before(begin) {
+			return first, last, fmt.Errorf("the record says of hook %s: %s, started at %v", h.Name, run.Phase, run.StartedAt)
+		}
+		ran++
+		if first.IsZero() || run.StartedAt.Time.Before(first) {
+			first = run.StartedAt.Time
+		}
+		if run.CompletedAt.Time.After(last) {
+			last = run.CompletedAt.Time
+		}
+	}
+	if ran != c.hooks {
+		return first, last, fmt.Errorf("the record has %d hooks, want %d", ran, c.hooks)
+	}
+	return first, last, nil
+}
+
+// chart returns the folder of a chart with the workload.
+func (b *bench) chart(w workload) (string, error) {
+	dir := filepath.Join(b.dir, "charts", fmt.Sprintf("%s-%d-%s-%s-%d", w.kind, w.count, w.duration, w.event, w.ballast))
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	return dir, w.writeChart(dir)
+}
