@@ -285,10 +285,11 @@ func (e annotationErrors) Unwrap() []error { return e }
 // are refused, lest a misspelt one be lost silently.
 func slotsOf(h *Hook, parallelism int) (int, error) {
 	slots := 1
-	for key, value := range h.annotations() {
+	for key, content := range h.annotations() {
 		if !strings.HasPrefix(key, AnnotationPrefix) {
 			continue
 		}
+		value, _ := content.(string) // Helm takes nothing else
 		if key != SlotsAnnotation {
 			return 0, &AnnotationError{h, key, value, "unknown annotation; known is " + SlotsAnnotation}
 		}
