@@ -33,19 +33,20 @@ const (
 type quantity string
 
 const (
-	hooksTime  quantity = "hooks s" // from the first hook's beginning to the last one's end
-	wholeTime  quantity = "whole s" // of the command
-	firstTime  quantity = "hooks s, first install"
-	aloneTime  quantity = "hooks s, empty namespace"
-	peakMemory quantity = "peak MB"
-	aloneMem   quantity = "peak MB, empty namespace"
-	requests   quantity = "requests"
-	records    quantity = "records"
-	recordSize quantity = "records MB"
-	initTime   quantity = "init ms"
-	initMem    quantity = "init kB"
-	perHook    quantity = "ns"
-	perHookMem quantity = "B"
+	hooksTime   quantity = "hooks s" // from the first hook's beginning to the last one's end
+	wholeTime   quantity = "whole s" // of the command
+	firstTime   quantity = "hooks s, first install"
+	aloneTime   quantity = "hooks s, empty namespace"
+	throughHelm quantity = "whole s, through helm"
+	peakMemory  quantity = "peak MB"
+	aloneMem    quantity = "peak MB, empty namespace"
+	requests    quantity = "requests"
+	records     quantity = "records"
+	recordSize  quantity = "records MB"
+	initTime    quantity = "init ms"
+	initMem     quantity = "init kB"
+	perHook     quantity = "ns"
+	perHookMem  quantity = "B"
 )
 
 // sample is what was measured of one contestant in one repetition.

@@ -93,6 +93,8 @@ func (b *bench) run(ctx context.Context) (err error) {
 	var names []string
 	for _, r := range b.rows {
 		names = append(names, r.name)
+	}
+	for _, r := range b.rows {
 		if !b.selected(r.name) {
 			continue
 		}

@@ -35,6 +35,9 @@ func (l limit) startRows() []row {
 			{title: title + ": ÷ Helm 3", unit: "×", target: 1, of: func(r repetition, name string) (float64, bool) {
 				return ratio(r[name][wholeTime], r[helm3][wholeTime])
 			}},
+			{title: "… called through Helm 3: ÷ Helm 3", unit: "×", of: func(r repetition, name string) (float64, bool) {
+				return ratio(r[name][throughHelm], r[helm3][wholeTime])
+			}},
 			figure("… time before main()", "ms", initTime, 0),
 			figure("… memory before main()", "kB", initMem, 0),
 		}
@@ -71,6 +74,15 @@ func (t *trial) start(ctx context.Context, c command) (sample, error) {
 		return nil, err
 	}
 	last[initTime], last[initMem] = traced[initTime], traced[initMem]
+	if c.binary == plugin {
+		// As users call it.
+		c.binary, c.args = helm3, append([]string{"parallel-hooks"}, c.args...)
+		through, err := t.start(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		last[throughHelm] = through[wholeTime]
+	}
 	return last, nil
 }
 
