@@ -15,8 +15,8 @@ type plot struct {
 
 // series is one line of a plot.
 type series struct {
-	name   string
-	colour int // an index of colours
+	name   string // in the legend; empty: it's not there
+	colour int    // an index of colours
 	dashed bool
 	points []point // by rising x; all values are above zero
 }
@@ -126,7 +126,8 @@ func (p plot) svg() string {
 	}
 	line(`<text x="%d" y="%d" text-anchor="middle">%s</text>`, (left+plotWidth-right)/2, plotHeight-14, html.EscapeString(p.x))
 	line(`<text transform="translate(16 %d) rotate(-90)" text-anchor="middle">%s</text>`, (top+plotHeight-bottom)/2, html.EscapeString(p.y))
-	for i, s := range p.series {
+	legend := top + 10
+	for _, s := range p.series {
 		colour, dash := colours[s.colour%len(colours)], ""
 		if s.dashed {
 			dash = ` stroke-dasharray="5 4"`
@@ -141,10 +142,13 @@ func (p plot) svg() string {
 				line(`<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`, x.at(point.x), y.at(point.y), colour)
 			}
 		}
-		legend := top + 10 + 20*i
+		if s.name == "" {
+			continue
+		}
 		line(`<line x1="%d" y1="%d" x2="%d" y2="%d" stroke="%s" stroke-width="2"%s/>`,
 			plotWidth-right+14, legend, plotWidth-right+42, legend, colour, dash)
 		line(`<text x="%d" y="%d">%s</text>`, plotWidth-right+50, legend+4, html.EscapeString(s.name))
+		legend += 20
 	}
 	line(`</svg>`)
 	return out.String()

@@ -267,7 +267,7 @@ func growthPlot(points []growthPoint) plot {
 	p := plot{title: "Hooks' time: the plugin, and the floor (dashed)", x: "Jobs", y: "seconds"}
 	for i, parallelism := range growthParallelism {
 		ours := series{name: fmt.Sprintf("%d at once", parallelism), colour: i}
-		floors := series{name: "floor", colour: i, dashed: true}
+		floors := series{colour: i, dashed: true}
 		for _, point := range points {
 			if point.Parallelism == parallelism && point.Measured {
 				ours.points = append(ours.points, pointAt(point, point.Plugin))

@@ -348,7 +348,7 @@ func (l limit) growthRows() []row {
 		for _, parallelism := range growthParallelism {
 			c := cell{hooks, parallelism}
 			w := l.jobs(hooks, 0)
-			r := installRow(c.String(), fmt.Sprintf("%d Jobs, %d at once", hooks, parallelism), w, parallelism, 0, plugin)
+			r := installRow(c.String(), fmt.Sprintf("growth: %d Jobs, %d at once", hooks, parallelism), w, parallelism, 0, plugin)
 			expected := time.Duration((hooks+parallelism-1)/parallelism) * 1100 * time.Millisecond
 			if expected > tooSlow {
 				r.leftOut = fmt.Sprintf("takes %d minutes, a second for each Job", int(expected.Minutes()))
