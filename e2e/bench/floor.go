@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -128,9 +127,18 @@ func (f *floorRun) delete(ctx context.Context, n int) error {
 	})
 }
 
-// watch follows the workload's kind in the namespace until ctx ends. It begins with what is there, so that it may
-// begin while objects are created.
+// watch follows the workload's kind in the namespace until ctx ends. A server under load drops watches: each one begins
+// with what is there, so that it may begin while objects are created, and again whenever it was lost.
 func (f *floorRun) watch(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := f.follow(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *floorRun) follow(ctx context.Context) error {
 	var events watch.Interface
 	var err error
 	if f.workload.kind == "Job" {
@@ -139,7 +147,7 @@ func (f *floorRun) watch(ctx context.Context) error {
 		events, err = f.client.CoreV1().Pods(f.namespace).Watch(ctx, metav1.ListOptions{})
 	}
 	if err != nil {
-		return ignoreEnd(ctx, err)
+		return err
 	}
 	defer events.Stop()
 	for event := range events.ResultChan() {
@@ -157,7 +165,7 @@ func (f *floorRun) watch(ctx context.Context) error {
 		}
 		f.note(object.GetUID())
 	}
-	return ignoreEnd(ctx, errors.New("the server has ended it"))
+	return nil
 }
 
 func (p *progress) note(uid types.UID) {
@@ -169,13 +177,6 @@ func (p *progress) note(uid types.UID) {
 		return
 	}
 	p.early[uid] = true
-}
-
-func ignoreEnd(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }
 
 // succeeded reports whether a Job or Pod has ended well.
