@@ -65,7 +65,7 @@ e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm $(BIN)/helm4,$(BINARIES)) ## Run the end
 # BENCH_KUBECONFIG names another cluster to use, ROWS the rows to measure, as a regular expression, REPEAT how often.
 bench: $(if $(BENCH_KUBECONFIG),$(BIN)/helm,$(BINARIES)) ## Compare the plugin with helm and with the floor; writes docs/benchmarks.md.
 	@go -C e2e build -o $(BIN)/bench ./bench
-	@exec $(BIN)/bench -rows '$(ROWS)' $(if $(REPEAT),-repeat $(REPEAT))
+	@exec $(BIN)/bench -rows '$(value ROWS)' $(if $(REPEAT),-repeat $(REPEAT))
 
 binaries: $(BINARIES) ## Build the control plane and helm.
 
