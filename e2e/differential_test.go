@@ -218,7 +218,16 @@ func (sc scenario) run(t *testing.T, program func(*session, ...string) result) o
 	slices.Sort(lines)
 	o[work] = strings.Join(lines, "")
 	for _, namespace := range []string{s.namespace, other} {
-		for _, rel := range storedReleases(t, namespace) {
+		releases, err := storedReleases(t.Context(), namespace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rel := range releases {
+			for _, label := range []string{"createdAt", "modifiedAt"} {
+				if rel.Labels[label] != "" {
+					rel.Labels[label] = oneTime
+				}
+			}
 			o[records] += s.recordText(rel)
 			o[statuses] += statusText(rel)
 		}
@@ -314,33 +323,6 @@ func compact(body json.RawMessage) string {
 		return string(body)
 	}
 	return inNamespace.ReplaceAllString(line.String(), "$1")
-}
-
-// storedReleases returns all revisions of all releases in a namespace, by name and revision.
-func storedReleases(t *testing.T, namespace string) []*release.Release {
-	t.Helper()
-	secrets, err := bed.client.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "owner=helm"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []*release.Release
-	for _, secret := range secrets.Items {
-		rel, err := decodeRelease(secret.Data["release"])
-		if err != nil {
-			t.Fatalf("decoding secret %s: %v", secret.Name, err)
-		}
-		rel.Labels = secret.Labels
-		for _, label := range []string{"createdAt", "modifiedAt"} {
-			if rel.Labels[label] != "" {
-				rel.Labels[label] = oneTime
-			}
-		}
-		all = append(all, rel)
-	}
-	slices.SortFunc(all, func(a, b *release.Release) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
-	})
-	return all
 }
 
 // recordText is a record as JSON, which has no labels, and its labels.

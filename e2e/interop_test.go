@@ -118,22 +118,15 @@ func (s *session) by(who tool, args ...string) result {
 // revisions returns all stored revisions of a release, the oldest first.
 func (s *session) revisions(name string) []*release.Release {
 	s.t.Helper()
-	secrets, err := bed.client.CoreV1().Secrets(s.namespace).List(s.t.Context(), metav1.ListOptions{LabelSelector: "owner=helm,name=" + name})
+	revisions, err := storedReleases(s.t.Context(), s.namespace, "name="+name)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	var revisions []*release.Release
-	for _, secret := range secrets.Items {
-		revision, err := decodeRelease(secret.Data["release"])
-		if err != nil {
-			s.t.Fatalf("decoding secret %s: %v", secret.Name, err)
+	for _, revision := range revisions {
+		if got, want := revision.Labels["status"], revision.Info.Status.String(); got != want {
+			s.t.Errorf("revision %d: the label says %s, the record %s", revision.Version, got, want)
 		}
-		if got, want := secret.Labels["status"], revision.Info.Status.String(); got != want {
-			s.t.Errorf("%s: the label says %s, the record %s", secret.Name, got, want)
-		}
-		revisions = append(revisions, revision)
 	}
-	slices.SortFunc(revisions, func(a, b *release.Release) int { return cmp.Compare(a.Version, b.Version) })
 	return revisions
 }
 

@@ -264,24 +264,40 @@ func (s *session) release(name string) *release.Release {
 	return stored
 }
 
-// storedRelease reads what Helm's storage driver wrote, without going through it.
+// storedRelease reads the last revision of a release.
 func storedRelease(ctx context.Context, namespace, name string) (*release.Release, error) {
-	secrets, err := bed.client.CoreV1().Secrets(namespace).List(ctx, metav1.ListOptions{LabelSelector: "owner=helm,name=" + name})
+	revisions, err := storedReleases(ctx, namespace, "name="+name)
 	if err != nil {
 		return nil, err
-	}
-	var revisions []*release.Release
-	for _, secret := range secrets.Items {
-		revision, err := decodeRelease(secret.Data["release"])
-		if err != nil {
-			return nil, fmt.Errorf("decoding secret %s: %w", secret.Name, err)
-		}
-		revisions = append(revisions, revision)
 	}
 	if len(revisions) == 0 {
 		return nil, fmt.Errorf("no release %q is stored in %s", name, namespace)
 	}
-	return slices.MaxFunc(revisions, func(a, b *release.Release) int { return cmp.Compare(a.Version, b.Version) }), nil
+	return revisions[len(revisions)-1], nil
+}
+
+// storedReleases reads what Helm's storage driver wrote, without going through it: all revisions of the releases that
+// the selector selects, with their labels, by name and revision.
+func storedReleases(ctx context.Context, namespace string, selector ...string) ([]*release.Release, error) {
+	secrets, err := bed.client.CoreV1().Secrets(namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: strings.Join(append(selector, "owner=helm"), ","),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var all []*release.Release
+	for _, secret := range secrets.Items {
+		rel, err := decodeRelease(secret.Data["release"])
+		if err != nil {
+			return nil, fmt.Errorf("decoding secret %s: %w", secret.Name, err)
+		}
+		rel.Labels = secret.Labels
+		all = append(all, rel)
+	}
+	slices.SortFunc(all, func(a, b *release.Release) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
+	})
+	return all, nil
 }
 
 // decodeRelease undoes base64, gzip and JSON. The base64 that the API puts around a secret's data is gone already.
