@@ -25,10 +25,9 @@ func (o *Operation) Install(ctx context.Context, client *action.Install, chrt *c
 
 	atomic := client.Atomic
 	o.preparing = true
-	o.asked = asked{client.Wait || atomic, client.DisableHooks, client.Timeout}
+	o.takeOver(&client.Wait, &client.DisableHooks, client.Timeout)
+	o.asked.wait = o.asked.wait || atomic
 	client.Atomic = false
-	client.Wait = true
-	client.DisableHooks = true
 
 	rel, err := client.Run(chrt, values)
 	if err == nil || !o.recorded {

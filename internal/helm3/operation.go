@@ -90,6 +90,13 @@ type asked struct {
 	timeout       time.Duration
 }
 
+// takeOver lets the operation do what an action's fields ask of its hooks and its
+// waiting, and has the action itself run no hooks and always come to wait.
+func (o *Operation) takeOver(wait, disableHooks *bool, timeout time.Duration) {
+	o.asked = asked{wait: *wait, hooksDisabled: *disableHooks, timeout: timeout}
+	*wait, *disableHooks = true, true
+}
+
 // New returns an operation that uses the configuration, which must have been
 // initialised and which nobody else uses meanwhile.
 func New(cfg *action.Configuration, opts Options) *Operation {

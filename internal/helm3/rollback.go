@@ -26,9 +26,7 @@ func (o *Operation) Rollback(ctx context.Context, client *action.Rollback, name,
 
 	o.preparing = true
 	o.description = description
-	o.asked = asked{client.Wait, client.DisableHooks, client.Timeout}
-	client.Wait = true
-	client.DisableHooks = true
+	o.takeOver(&client.Wait, &client.DisableHooks, client.Timeout)
 
 	err := client.Run(name)
 	if o.hookErr != nil && errors.Is(err, o.hookErr) {

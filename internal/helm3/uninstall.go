@@ -44,23 +44,20 @@ func (o *Operation) uninstall(client *action.Uninstall, name string) (*release.U
 	if client.DryRun {
 		return client.Run(name)
 	}
-	o.asked = asked{client.Wait, client.DisableHooks, client.Timeout}
-	client.Wait = true
-	client.DisableHooks = true
+	o.takeOver(&client.Wait, &client.DisableHooks, client.Timeout)
 	if err := o.cfg.KubeClient.IsReachable(); err != nil {
 		return nil, err
 	}
-	last, err := o.cfg.Releases.Last(name)
-	if err == nil {
-		err = o.plan(last, release.HookPreDelete, release.HookPostDelete)
-		if err != nil {
+	last, missing := o.cfg.Releases.Last(name)
+	if missing == nil {
+		if err := o.plan(last, release.HookPreDelete, release.HookPostDelete); err != nil {
 			return nil, err
 		}
 	}
 	if err := o.claim(); err != nil {
 		return nil, err
 	}
-	if err != nil || last.Info.Status == release.StatusUninstalled {
+	if missing != nil || last.Info.Status == release.StatusUninstalled {
 		return client.Run(name) // which knows what to say
 	}
 	o.records.own(last)
@@ -74,7 +71,7 @@ func (o *Operation) uninstall(client *action.Uninstall, name string) (*release.U
 	if o.stopped() {
 		return response, o.uninstallFailed(last, errInterrupted)
 	}
-	response, err = client.Run(name)
+	response, err := client.Run(name)
 	switch {
 	case o.cut != nil:
 		return response, o.uninstallFailed(o.uninstalling, o.cut)

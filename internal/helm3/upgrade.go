@@ -25,9 +25,8 @@ func (o *Operation) Upgrade(ctx context.Context, client *action.Upgrade, name st
 	defer detach()
 
 	o.preparing = true
-	o.asked = asked{client.Wait || client.Atomic, client.DisableHooks, client.Timeout}
-	client.Wait = true
-	client.DisableHooks = true
+	o.takeOver(&client.Wait, &client.DisableHooks, client.Timeout)
+	o.asked.wait = o.asked.wait || client.Atomic
 
 	rel, err := client.Run(name, chrt, values)
 	if err != nil && o.hookErr != nil {
