@@ -22,9 +22,9 @@ func checkInstallable(chrt *chart.Chart) error {
 }
 
 // withDependencies returns the chart, loaded from path, if all its dependencies
-// are there. If some are missing they're downloaded and the chart is loaded
-// again where --dependency-update says so, else the error names them. What is downloaded is
-// said on stdout, as by Helm (cmd/helm/install.go).
+// are there. If some are missing they're downloaded and the chart is loaded again
+// where --dependency-update says so, else the error names them. What is downloaded
+// is said on stdout, as by Helm (cmd/helm/install.go).
 func (p *program) withDependencies(chrt *chart.Chart, path string, client *action.Install) (*chart.Chart, error) {
 	missing := action.CheckDependencies(chrt, chrt.Metadata.Dependencies)
 	if missing == nil {

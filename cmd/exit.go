@@ -24,24 +24,27 @@ func ExitCode(err error) int {
 	if err == nil {
 		return 0
 	}
-	var interrupted *interruptedError
-	if errors.As(err, &interrupted) {
-		return interrupted.code
+	if i := interruption(err); i != nil {
+		return i.code
 	}
 	return 1
 }
 
+// interruption returns how the operation was asked to stop, nil if it wasn't.
+func interruption(err error) *interruptedError {
+	var found *interruptedError
+	errors.As(err, &found)
+	return found
+}
+
 // completed reports whether the operation did its work in spite of the error.
 func completed(err error) bool {
-	var interrupted *interruptedError
-	return err == nil || errors.As(err, &interrupted) && interrupted.completed
+	i := interruption(err)
+	return err == nil || i != nil && i.completed
 }
 
 // interrupted reports whether the operation was asked to stop.
-func interrupted(err error) bool {
-	var interrupted *interruptedError
-	return errors.As(err, &interrupted)
-}
+func interrupted(err error) bool { return interruption(err) != nil }
 
 // signalCode is the exit code of a program that a signal ended, as shells count.
 func signalCode(sig os.Signal) int {

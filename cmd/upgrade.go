@@ -33,14 +33,14 @@ const upgradeExample = `  # Install or upgrade, up to eight hooks of equal weigh
 // those of the install that it may turn out to be.
 type upgrade struct {
 	install
-	client *action.Upgrade
+	upgrading *action.Upgrade
 }
 
 func newUpgradeCmd(p *program) *cobra.Command {
 	cfg := new(action.Configuration)
 	u := &upgrade{
-		install: install{program: p, cfg: cfg, client: action.NewInstall(cfg)},
-		client:  action.NewUpgrade(cfg),
+		install:   install{program: p, cfg: cfg, client: action.NewInstall(cfg)},
+		upgrading: action.NewUpgrade(cfg),
 	}
 
 	cmd := &cobra.Command{
@@ -64,14 +64,14 @@ func newUpgradeCmd(p *program) *cobra.Command {
 	}
 
 	f := cmd.Flags()
-	f.BoolVar(&u.client.CleanupOnFail, "cleanup-on-fail", false, "allow deletion of new resources created in this upgrade when upgrade fails")
-	addHistoryFlag(f, &u.client.MaxHistory, p.settings.MaxHistory)
-	f.BoolVarP(&u.client.Install, "install", "i", false, "if a release by this name doesn't already exist, run an install")
-	f.BoolVar(&u.client.Recreate, "recreate-pods", false, "performs pods restart for the resource if applicable")
+	f.BoolVar(&u.upgrading.CleanupOnFail, "cleanup-on-fail", false, "allow deletion of new resources created in this upgrade when upgrade fails")
+	addHistoryFlag(f, &u.upgrading.MaxHistory, p.settings.MaxHistory)
+	f.BoolVarP(&u.upgrading.Install, "install", "i", false, "if a release by this name doesn't already exist, run an install")
+	f.BoolVar(&u.upgrading.Recreate, "recreate-pods", false, "performs pods restart for the resource if applicable")
 	hide(f, "recreate-pods")
-	f.BoolVar(&u.client.ResetThenReuseValues, "reset-then-reuse-values", false, "when upgrading, reset the values to the ones built into the chart, apply the last release's values and merge in any overrides from the command line via --set and -f. If '--reset-values' or '--reuse-values' is specified, this is ignored")
-	f.BoolVar(&u.client.ResetValues, "reset-values", false, "when upgrading, reset the values to the ones built into the chart")
-	f.BoolVar(&u.client.ReuseValues, "reuse-values", false, "when upgrading, reuse the last release's values and merge in any overrides from the command line via --set and -f. If '--reset-values' is specified, this is ignored")
+	f.BoolVar(&u.upgrading.ResetThenReuseValues, "reset-then-reuse-values", false, "when upgrading, reset the values to the ones built into the chart, apply the last release's values and merge in any overrides from the command line via --set and -f. If '--reset-values' or '--reuse-values' is specified, this is ignored")
+	f.BoolVar(&u.upgrading.ResetValues, "reset-values", false, "when upgrading, reset the values to the ones built into the chart")
+	f.BoolVar(&u.upgrading.ReuseValues, "reuse-values", false, "when upgrading, reuse the last release's values and merge in any overrides from the command line via --set and -f. If '--reset-values' is specified, this is ignored")
 	addServerSideFlag(f, true)
 	u.addFlags(f, usages{
 		atomic:          "if set, upgrade process rolls back changes made in case of failed upgrade. The --wait flag will be set automatically if --atomic is used",
@@ -95,7 +95,7 @@ func (u *upgrade) run(args []string) (*release.Release, error) {
 	if err := u.useRegistry(); err != nil {
 		return nil, err
 	}
-	if u.client.Install {
+	if u.upgrading.Install {
 		missing, err := u.isMissing(args[0])
 		if err != nil {
 			return nil, err
@@ -123,19 +123,19 @@ func (u *upgrade) isMissing(name string) (bool, error) {
 		return false, err
 	}
 	uninstalled := len(revisions) > 0 && revisions[len(revisions)-1].Info.Status == release.StatusUninstalled
-	u.install.client.Replace = uninstalled
+	u.client.Replace = uninstalled
 	return uninstalled, nil
 }
 
-// upgradeRelease upgrades the release. The order in which things are checked is Helm's
-// (cmd/helm/upgrade.go).
+// upgradeRelease upgrades the release. The order in which things are checked is
+// Helm's (cmd/helm/upgrade.go).
 func (u *upgrade) upgradeRelease(name, ref string) (*release.Release, error) {
 	u.useDevelopmentVersions()
-	path, err := u.install.client.LocateChart(ref, u.settings)
+	path, err := u.client.LocateChart(ref, u.settings)
 	if err != nil {
 		return nil, err
 	}
-	if u.install.client.DryRunOption, err = checkDryRun(u.install.client.DryRunOption); err != nil {
+	if u.client.DryRunOption, err = checkDryRun(u.client.DryRunOption); err != nil {
 		return nil, err
 	}
 	vals, err := u.values.MergeValues(getter.All(u.settings))
@@ -146,18 +146,18 @@ func (u *upgrade) upgradeRelease(name, ref string) (*release.Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	chrt, err = u.withDependencies(chrt, path, u.install.client)
+	chrt, err = u.withDependencies(chrt, path, u.client)
 	if err != nil {
 		return nil, err
 	}
 	if chrt.Metadata.Deprecated {
 		u.warn("This chart is deprecated")
 	}
-	u.takeFlags(u.install.client)
+	u.takeFlags()
 
 	var rel *release.Release
 	err = u.operate(u.cfg, u.hooks, name, cancelledLine(name), func(ctx context.Context, op operation) (err error) {
-		rel, err = op.Upgrade(ctx, u.client, name, chrt, vals)
+		rel, err = op.Upgrade(ctx, u.upgrading, name, chrt, vals)
 		return err
 	})
 	if !completed(err) {
@@ -170,8 +170,8 @@ func (u *upgrade) upgradeRelease(name, ref string) (*release.Release, error) {
 }
 
 // takeFlags sets on the upgrade what the flags that it shares with install set.
-func (u *upgrade) takeFlags(from *action.Install) {
-	to := u.client
+func (u *upgrade) takeFlags() {
+	from, to := u.client, u.upgrading
 	to.ChartPathOptions = from.ChartPathOptions
 	to.Namespace = u.settings.Namespace()
 	to.Atomic = from.Atomic

@@ -11,8 +11,9 @@ import (
 // turn out to be, the upgrade has it too.
 func TestUpgradeTakesAllFlags(t *testing.T) {
 	isolate(t)
-	u := &upgrade{install: install{program: newProgram(discard(), "")}, client: new(action.Upgrade)}
-	from, to := new(action.Install), reflect.ValueOf(u.client).Elem()
+	from := new(action.Install)
+	u := &upgrade{install: install{program: newProgram(discard(), ""), client: from}, upgrading: new(action.Upgrade)}
+	to := reflect.ValueOf(u.upgrading).Elem()
 	fields := reflect.ValueOf(from).Elem()
 	for i := range fields.NumField() {
 		name := fields.Type().Field(i).Name
@@ -31,7 +32,7 @@ func TestUpgradeTakesAllFlags(t *testing.T) {
 		}
 	}
 	from.Version = "set"
-	u.takeFlags(from)
+	u.takeFlags()
 
 	// What no flag of the command sets.
 	others := map[string]bool{"DryRun": true, "Lock": true, "Namespace": true}
@@ -45,7 +46,7 @@ func TestUpgradeTakesAllFlags(t *testing.T) {
 			t.Errorf("%s: the upgrade has %v, the flags say %v", name, shared, fields.Field(i))
 		}
 	}
-	if u.client.PostRenderer != nil {
+	if u.upgrading.PostRenderer != nil {
 		t.Error("a post-renderer came from nowhere")
 	}
 }
