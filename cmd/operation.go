@@ -62,23 +62,25 @@ func (p *program) operate(cfg *action.Configuration, flags *hookFlags, name, can
 	n := flags.parallelism.n
 	stop := make(chan struct{})
 	told := new(stopNotice)
+	leave := p.howToLeave()
 	op := p.newOperation(cfg, helm3.Options{
 		Parallelism: n,
 		KeepGoing:   flags.keepGoing,
 		Stop:        stop,
-		Observer:    hooks.Observers(told, display.NewPlain(p.ErrOut, display.Options{Progress: n > 1, KeepGoing: flags.keepGoing, Leave: p.howToLeave()})),
+		Observer:    hooks.Observers(told, display.NewPlain(p.ErrOut, display.Options{Progress: n > 1, KeepGoing: flags.keepGoing, Leave: leave})),
 		LogOutput:   p.ErrOut,
+		UserAgent:   "helm-parallel-hooks/" + pluginVersion(p.version, buildInfo()),
 	})
 	in := p.interrupts()
-	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, name: name, cancelled: cancelled, leave: p.howToLeave(), told: told, stop: stop}
+	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, name: name, cancelled: cancelled, leave: leave, told: told, stop: stop}
 	err := s.supervise(op, func(ctx context.Context) error { return work(ctx, op) })
 	in.close()
 	return s.overlooked(err)
 }
 
-// cancelledLine is what helm install and helm upgrade print when they're interrupted,
-// also where stdout should be JSON (cmd/helm/install.go). The other commands die
-// in silence.
+// cancelledLine is what helm install and helm upgrade print when they're
+// interrupted, also where stdout should be JSON (cmd/helm/install.go). The other
+// commands die in silence.
 func cancelledLine(name string) string { return fmt.Sprintf("Release %s has been cancelled.\n", name) }
 
 // howToLeave says what makes a second signal. Helm ends at the first Ctrl-C, and
@@ -119,13 +121,13 @@ type supervisor struct {
 // The first one, whatever its kind, closes stop; work then ends by itself when
 // the hooks that run have ended, unless op can be abandoned, which returns at
 // once. What is waited for is said by the hooks' display or, where no hook can be
-// kept from starting, by supervise after some patience. The second SIGINT or SIGTERM cancels work's
-// context and releases the signals, so that a third one kills. Work that hasn't
-// ended after settleTimeout is given up, which may take leaveTimeout. A hang-up
-// and the loss of the parent never count as second: they come along with a Ctrl-C
-// or with each other, and nobody asked twice. Once orphanTimeout has passed, the
-// loss of the parent counts as first, so that one signal to a process that has
-// lost it is the second.
+// kept from starting, by supervise after some patience. The second SIGINT or
+// SIGTERM cancels work's context and releases the signals, so that a third one
+// kills. Work that hasn't ended after settleTimeout is given up, which may take
+// leaveTimeout. A hang-up and the loss of the parent never count as second: they
+// come along with a Ctrl-C or with each other, and nobody asked twice. Once
+// orphanTimeout has passed, the loss of the parent counts as first, so that one
+// signal to a process that has lost it is the second.
 //
 // When supervise returns before work has, the process is expected to end.
 func (s supervisor) supervise(op ending, work func(context.Context) error) error {
@@ -164,11 +166,11 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 			continue
 		case err := <-gaveUp:
 			if err != nil {
-				return s.interruption(code, false, fmt.Errorf("the record of release %q could not be written, see helm status: %w", s.name, err))
+				return s.interrupt(code, false, fmt.Errorf("the record of release %q could not be written, see helm status: %w", s.name, err))
 			}
-			return s.interruption(code, false, fmt.Errorf("left while release %q was still being changed: %w", s.name, context.Canceled))
+			return s.interrupt(code, false, fmt.Errorf("left while release %q was still being changed: %w", s.name, context.Canceled))
 		case <-late:
-			return s.interruption(code, false, fmt.Errorf("left while the record of release %q was still being written; see helm status", s.name))
+			return s.interrupt(code, false, fmt.Errorf("left while the record of release %q was still being written; see helm status", s.name))
 		case <-orphaned:
 			orphaned = nil
 			alone = time.After(orphanTimeout)
@@ -189,7 +191,7 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 			close(s.stop)
 			fmt.Fprint(s.out, s.cancelled)
 			if op.Abandon() {
-				return s.interruption(code, false, fmt.Errorf("interrupted before the release was changed: %w", context.Canceled))
+				return s.interrupt(code, false, fmt.Errorf("interrupted before the release was changed: %w", context.Canceled))
 			}
 			slow = time.After(patience)
 		}
@@ -223,18 +225,18 @@ func (s supervisor) overlooked(err error) error {
 }
 
 // ended returns the error of an interrupted operation that ended by itself with
-// err; about code see [supervisor.interruption].
+// err; about code see [supervisor.interrupt].
 func (s supervisor) ended(code int, err error) error {
 	if err == nil {
-		return s.interruption(code, true, errors.New("interrupted too late: the operation was already complete"))
+		return s.interrupt(code, true, errors.New("interrupted too late: the operation was already complete"))
 	}
-	return s.interruption(code, false, err)
+	return s.interrupt(code, false, err)
 }
 
-// interruption returns the error with which an interrupted operation ends. A
+// interrupt returns the error with which an interrupted operation ends. A
 // code of 0 stands for the loss of the parent: what ended it was most likely a
 // SIGTERM, which a plugin isn't told of.
-func (s supervisor) interruption(code int, completed bool, err error) error {
+func (s supervisor) interrupt(code int, completed bool, err error) error {
 	if code == 0 {
 		code = signalCode(os.Signal(syscall.SIGTERM))
 	}

@@ -33,6 +33,9 @@ type Options struct {
 	// LogOutput is where the logs go that hooks ask to be shown by the
 	// annotation helm.sh/hook-output-log-policy. Nil: nowhere.
 	LogOutput io.Writer
+	// UserAgent tells the API server's log which requests are the hooks', as
+	// against Helm's. Empty: the name and the version of the Go module.
+	UserAgent string
 }
 
 // Operation is one operation on one release, run by Helm's action package with
@@ -425,7 +428,7 @@ func (o *Operation) newCluster(namespace string) (*hooks.Client, error) {
 		return nil, fmt.Errorf("unable to find out what the cluster serves: %w", err)
 	}
 	config = rest.CopyConfig(config)
-	config.UserAgent = rest.DefaultKubernetesUserAgent() // tells the hooks' requests from Helm's
+	config.UserAgent = o.opts.UserAgent
 	if config.QPS == 0 && config.Burst == helmBurst {
 		// The slots bound the load, and the server its own.
 		config.QPS = -1

@@ -161,9 +161,8 @@ func (r *recorder) apply(hook, origin *release.Hook) {
 
 var defaultDeletePolicies = []release.HookDeletePolicy{release.HookBeforeHookCreation}
 
-// finish ends the recorder and sets what became of the hooks on the release
-// itself, which is not written here: what is not stored yet is stored with what
-// the action has to record next.
+// finish ends the recorder, writes what is not stored yet and sets what became of
+// the hooks on the release itself, for what the action has to record next.
 func (r *recorder) finish() {
 	close(r.stop)
 	r.stopped.Wait()
