@@ -57,6 +57,8 @@ type contestant struct {
 	name string
 	// once says that it's too slow to be repeated.
 	once bool
+	// slow says that it's not repeated more often in a brief row than in others.
+	slow bool
 	run  func(context.Context, *trial) (sample, error)
 }
 

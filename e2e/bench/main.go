@@ -179,7 +179,7 @@ func (b *bench) measure(ctx context.Context, r row) (rowResult, error) {
 	}
 	b.afterRow, b.releases = nil, 0
 	fmt.Fprintf(b.log, "%s:\n", r.name)
-	for n := range b.repeat {
+	for n := range r.repetitions(b.repeat) {
 		done, err := b.repeatRow(ctx, r, n)
 		if err != nil {
 			return result, err
@@ -207,11 +207,11 @@ func (b *bench) repeatRow(ctx context.Context, r row, n int) (_ repetition, err 
 		}
 	}()
 	done := repetition{}
-	fmt.Fprintf(b.log, "  %d/%d", n+1, b.repeat)
+	fmt.Fprintf(b.log, "  %d/%d", n+1, r.repetitions(b.repeat))
 	defer fmt.Fprintln(b.log)
 	for i := range r.contestants {
 		c := r.contestants[(i+n)%len(r.contestants)]
-		if c.once && n > 0 || c.name == helm4 && b.versions[helm4] == "" {
+		if c.once && n > 0 || c.slow && n >= b.repeat || c.name == helm4 && b.versions[helm4] == "" {
 			continue
 		}
 		measured, err := c.run(ctx, &trial{bench: b, cluster: b.current, namespaces: &namespaces})
