@@ -555,8 +555,11 @@ func ended(o *unstructured.Unstructured) (bool, error) {
 	return false, nil
 }
 
+// conditions returns an object's conditions, which the caller must not change.
 func conditions(o *unstructured.Unstructured) func(yield func(map[string]any) bool) {
-	all, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
+	// Without a copy, since this is asked at each event.
+	found, _, _ := unstructured.NestedFieldNoCopy(o.Object, "status", "conditions")
+	all, _ := found.([]any)
 	return func(yield func(map[string]any) bool) {
 		for _, c := range all {
 			if condition, ok := c.(map[string]any); ok && !yield(condition) {

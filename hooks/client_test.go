@@ -277,6 +277,43 @@ func TestObjectThatVanishedWhileTheWatchWasLost(t *testing.T) {
 	}
 }
 
+// TestObjectThatIsCreatedWhileItIsReadAnew: an answer that is older than the object must not make it vanish.
+func TestObjectThatIsCreatedWhileItIsReadAnew(t *testing.T) {
+	posted, read, created := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	client, _ := startServer(t, func(call string, w http.ResponseWriter, r *http.Request) {
+		switch call {
+		case "WATCH since 7":
+			<-posted
+			stream(w, r, "ERROR "+statusObject(http.StatusGone, "Expired"))
+		case "LIST 1":
+			fmt.Fprint(w, `{"apiVersion":"batch/v1","kind":"JobList","metadata":{"resourceVersion":"90"},"items":[]}`)
+		case "POST":
+			close(posted)
+			<-read
+			fmt.Fprint(w, job("one", "uid", "95", "", ""))
+		case "GET one":
+			close(read)
+			<-created
+			status(w, http.StatusNotFound, "NotFound")
+		case "GET earlier":
+			status(w, http.StatusNotFound, "NotFound")
+		case "WATCH since 90":
+			stream(w, r, "ADDED "+job("one", "uid", "95", "", ""), "MODIFIED "+job("one", "uid", "99", "Complete", ""))
+		default:
+			t.Errorf("unexpected request: %s", call)
+		}
+	})
+	watchJobsSince(t, client, "7")
+	execution, err := client.Create(t.Context(), testJob("one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(created)
+	if err := execution.Wait(t.Context()); err != nil {
+		t.Errorf("got %v, want the end that came after", err)
+	}
+}
+
 func TestWatchThatBeganAfterTheObject(t *testing.T) {
 	client, server := startServer(t, func(call string, w http.ResponseWriter, r *http.Request) {
 		switch call {

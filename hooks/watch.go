@@ -21,8 +21,9 @@ import (
 
 // sharedWatch is the one watch on a resource in a namespace that all hooks of a
 // run share. It begins at a resource version that a create or delete has
-// returned, so that no list is needed, and keeps the states of those objects
-// only that somebody waits for: what else lives in the namespace costs nothing.
+// returned, so that no list is needed, and keeps the states of those objects only
+// that somebody waits for. Of what else lives in the namespace it's told changes
+// alone, and drops them.
 type sharedWatch struct {
 	resource dynamic.ResourceInterface
 	// name is what is watched, for messages.
@@ -106,10 +107,8 @@ func (s *subscription) begin(ctx context.Context, seen *unstructured.Unstructure
 // refresh reads the object of a name and records what has become of those of
 // that name which are waited for.
 func (w *sharedWatch) refresh(ctx context.Context, name string) error {
-	current, err := get(ctx, w.resource, name)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return err
-	}
+	// Only what was known before the object is read can be found to be gone: an
+	// answer may be older than an object that's created meanwhile.
 	gone := map[types.UID]bool{}
 	w.mu.Lock()
 	for s := range w.interest[name] {
@@ -118,6 +117,10 @@ func (w *sharedWatch) refresh(ctx context.Context, name string) error {
 		}
 	}
 	w.mu.Unlock()
+	current, err := get(ctx, w.resource, name)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
 	if err == nil {
 		delete(gone, current.GetUID())
 		w.record(name, current.GetUID(), state{object: current})
