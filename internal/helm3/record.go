@@ -13,13 +13,17 @@ import (
 
 // recordInterval is how often, at most, the record follows the hooks of a running
 // tier. A write costs the whole release, so Helm's write per hook would make a
-// large release slow.
-const recordInterval = 5 * time.Second
+// large release slow. Where a write takes long they are further apart still, so
+// that no more than one part in recordShare of the time is spent on them.
+const (
+	recordInterval = 5 * time.Second
+	recordShare    = 20
+)
 
 // recorder writes what becomes of the hooks of an event into the release record:
-// before the first hook is created, every recordInterval while something has
-// changed, after each tier and at the end. There is one write at a time, of a
-// snapshot, and changes meanwhile go into the next one.
+// before the first hook is created, from time to time while something changes,
+// after each tier and at the end. There is one write at a time, of a snapshot,
+// and changes meanwhile go into the next one.
 //
 // It's an observer of the run. Between newRecorder and the return of finish
 // nobody else may change the release.
@@ -52,12 +56,14 @@ func newRecorder(rel *release.Release, origin map[*hooks.Hook]*release.Hook, sto
 		reached: map[*release.Hook]bool{},
 	}
 	r.stopped.Go(func() {
-		ticker := time.NewTicker(recordInterval)
-		defer ticker.Stop()
+		next := time.NewTimer(recordInterval)
+		defer next.Stop()
 		for {
 			select {
-			case <-ticker.C:
+			case <-next.C:
+				begin := time.Now()
 				r.flush()
+				next.Reset(max(recordInterval, recordShare*time.Since(begin)))
 			case <-r.stop:
 				return
 			}

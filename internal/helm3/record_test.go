@@ -22,9 +22,11 @@ type store struct {
 	mu     sync.Mutex
 	writes []string
 	fails  int // how many of the next writes fail
+	takes  time.Duration
 }
 
 func (s *store) update(snapshot *release.Release) error {
+	<-time.After(s.takes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fails > 0 {
@@ -98,6 +100,26 @@ func TestRecordIsWrittenAtBarriersAndFromTimeToTime(t *testing.T) {
 		if got := rel.Hooks[2].DeletePolicies; len(got) != 0 {
 			t.Errorf("delete policies of a hook that was not reached: got %v, want none", got)
 		}
+	})
+}
+
+func TestSlowWritesAreFurtherApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{takes: 2 * time.Second}
+		r, _, all := recording(s, "a", "b", "c")
+		r.Observe(started(all[0]))
+		r.Observe(started(all[1]))
+		<-time.After(recordInterval + 3*time.Second) // and the write that began then
+		r.Observe(started(all[2]))
+		<-time.After(recordShare * time.Second)
+		if got := len(s.all()); got != 2 {
+			t.Errorf("half as long after a write as the next one is away: got %d writes, want 2", got)
+		}
+		<-time.After((recordShare + 3) * time.Second)
+		if got := len(s.all()); got != 3 {
+			t.Errorf("later: got %d writes, want 3", got)
+		}
+		r.finish()
 	})
 }
 
