@@ -16,6 +16,7 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/audit"
 )
@@ -27,6 +28,8 @@ const (
 	helm4  = "helm4"
 	naive  = "naive"
 	plugin = "plugin"
+	// called is the plugin as users call it, through Helm 3.
+	called = "plugin, called through helm"
 )
 
 // quantity is something that is measured of a contestant. Its name has the unit.
@@ -59,7 +62,8 @@ type contestant struct {
 	once bool
 	// slow says that it's not repeated more often in a brief row than in others.
 	slow bool
-	run  func(context.Context, *trial) (sample, error)
+	// run takes part once, in a cluster that has come to rest.
+	run func(context.Context, *trial) (sample, error)
 }
 
 // trial is one contestant's turn.
@@ -134,13 +138,27 @@ func (t *trial) install(
 	return t.command(ctx, c)
 }
 
-// then runs another command on an installed release.
+// then runs another command on an installed release, once the cluster has come to rest.
 func (t *trial) then(
 	ctx context.Context, contestant, namespace string, w workload, parallelism int, args ...string,
 ) (sample, error) {
 	c := command{binary: contestant, namespace: namespace, release: releaseName, args: args}
 	c.expect(w, parallelism)
+	if err := settle(ctx); err != nil {
+		return nil, err
+	}
 	return t.command(ctx, c)
+}
+
+// settle lets the cluster come to rest: what the controllers still do for Jobs that have just ended must be no part of
+// what is measured next.
+func settle(ctx context.Context) error {
+	select {
+	case <-time.After(3 * time.Second):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // command is a command of a contestant.
@@ -148,16 +166,19 @@ type command struct {
 	binary             string
 	namespace, release string
 	args               []string
-	// events are those whose hooks it runs; none: no matter.
-	events string
-	hooks  int
+	// workload is the hooks that it runs, of which no more than parallelism at once; none: no matter.
+	workload    workload
+	parallelism int
 }
 
 // expect says which hooks have to run, and how many at once.
 func (c *command) expect(w workload, parallelism int) {
-	c.events, c.hooks = w.event, w.count
+	c.workload, c.parallelism = w, parallelism
+	if c.binary == helm3 || c.binary == helm4 {
+		c.parallelism = 1
+	}
 	args := []string{"--timeout", "1h"}
-	if c.binary == plugin || c.binary == naive {
+	if c.binary == plugin || c.binary == called || c.binary == naive {
 		args = append(args, "--hook-parallelism", strconv.Itoa(parallelism))
 	}
 	if c.binary == naive {
@@ -170,10 +191,10 @@ func (c *command) expect(w workload, parallelism int) {
 // command runs a command, and returns what can be measured of it here.
 func (t *trial) command(ctx context.Context, c command) (sample, error) {
 	measured, begin, err := t.execute(ctx, c)
-	if err != nil || c.events == "" {
+	if err != nil || c.workload.count == 0 {
 		return measured, err
 	}
-	first, last, err := t.recorded(c, begin)
+	first, last, err := t.recorded(ctx, c, begin)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", c.binary, strings.Join(c.args, " "), err)
 	}
@@ -212,7 +233,11 @@ func (t *trial) execute(ctx context.Context, c command) (_ sample, begin time.Ti
 		return nil, begin, err
 	}
 	defer func() { _ = os.RemoveAll(home) }()
-	cmd := exec.CommandContext(ctx, t.binaries[c.binary], c.args...)
+	binary, args := c.binary, c.args
+	if binary == called {
+		binary, args = helm3, append([]string{"parallel-hooks"}, args...)
+	}
+	cmd := exec.CommandContext(ctx, t.binaries[binary], args...)
 	cmd.Dir = home
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + t.dir,
@@ -226,33 +251,72 @@ func (t *trial) execute(ctx context.Context, c command) (_ sample, begin time.Ti
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	begin = time.Now()
-	err = cmd.Run()
+	peak := 0.0
+	if err = cmd.Start(); err == nil {
+		stop := watchMemory(cmd.Process.Pid)
+		err = cmd.Wait()
+		peak = stop()
+	}
 	took := time.Since(begin)
 	if err != nil {
 		return nil, begin, fmt.Errorf("%s %s: %w\n%s", c.binary, strings.Join(c.args, " "), err, output.Bytes())
 	}
-	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	// Linux counts in KiB.
-	return sample{wholeTime: took.Seconds(), peakMemory: float64(usage.Maxrss) * 1024 / 1e6}, begin, nil
+	return sample{wholeTime: took.Seconds(), peakMemory: peak}, begin, nil
+}
+
+// watchMemory reads from time to time what a process's memory was at most, until the function that it returns is called,
+// which returns the last figure in MB. What wait(2) says of a child's memory is no less than the bench's own, which it
+// was before it became the child.
+func watchMemory(pid int) (stop func() float64) {
+	done, peak := make(chan struct{}), make(chan float64)
+	go func() {
+		ticker := time.NewTicker(20 * time.Millisecond)
+		defer ticker.Stop()
+		last := 0.0
+		for {
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			for line := range strings.Lines(string(status)) {
+				var kib float64
+				if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kib); err == nil && n == 1 {
+					last = kib * 1024 / 1e6
+				}
+			}
+			select {
+			case <-ticker.C:
+			case <-done:
+				peak <- last
+				return
+			}
+		}
+	}()
+	return func() float64 {
+		close(done)
+		return <-peak
+	}
 }
 
 // recorded returns when the first hook began and the last one ended, by the record of a release. It fails unless all
-// hooks have run since begin, and well: what was not done takes no time.
-func (t *trial) recorded(c command, begin time.Time) (first, last time.Time, err error) {
+// hooks have run since begin, and well, no more of them at once than may, and the cluster bears the record out: what was
+// not done takes no time.
+func (t *trial) recorded(ctx context.Context, c command, begin time.Time) (first, last time.Time, err error) {
 	stored, err := storage.Init(driver.NewSecrets(t.client.CoreV1().Secrets(c.namespace))).Last(c.release)
 	if err != nil {
 		return first, last, err
 	}
-	ran := 0
+	ran := map[string]bool{}
+	var runs []audit.Run
 	for _, h := range stored.Hooks {
-		if !slices.ContainsFunc(h.Events, func(e release.HookEvent) bool { return slices.Contains(strings.Split(c.events, ","), e.String()) }) {
+		if !slices.ContainsFunc(h.Events, func(e release.HookEvent) bool {
+			return slices.Contains(strings.Split(c.workload.event, ","), e.String())
+		}) {
 			continue
 		}
 		run := h.LastRun
 		if run.Phase != release.HookPhaseSucceeded || run.StartedAt.Time.Before(begin) {
 			return first, last, fmt.Errorf("the record says of hook %s: %s, started at %v", h.Name, run.Phase, run.StartedAt)
 		}
-		ran++
+		ran[h.Name] = true
+		runs = append(runs, audit.Run{Created: run.StartedAt.UnixNano(), Ended: run.CompletedAt.UnixNano()})
 		if first.IsZero() || run.StartedAt.Time.Before(first) {
 			first = run.StartedAt.Time
 		}
@@ -260,10 +324,71 @@ func (t *trial) recorded(c command, begin time.Time) (first, last time.Time, err
 			last = run.CompletedAt.Time
 		}
 	}
-	if ran != c.hooks {
-		return first, last, fmt.Errorf("the record has %d hooks, want %d", ran, c.hooks)
+	if len(ran) != c.workload.count {
+		return first, last, fmt.Errorf("the record has %d hooks, want %d", len(ran), c.workload.count)
 	}
-	return first, last, nil
+	if most := audit.MaxActive(runs); most > c.parallelism {
+		return first, last, fmt.Errorf("%d hooks ran at once, and no more than %d may", most, c.parallelism)
+	}
+	return first, last, t.cluster.bearsOut(ctx, c, ran, begin, last)
+}
+
+// bearsOut returns an error unless all objects of these names were created after begin and have ended well before end, as
+// the cluster itself says. Its times are in whole seconds, rounded down.
+func (c *cluster) bearsOut(ctx context.Context, cmd command, names map[string]bool, begin, end time.Time) error {
+	var objects []metav1.Object
+	ended := map[string]time.Time{}
+	all := metav1.ListOptions{}
+	switch cmd.workload.kind {
+	case "Job":
+		jobs, err := c.client.BatchV1().Jobs(cmd.namespace).List(ctx, all)
+		if err != nil {
+			return err
+		}
+		for i := range jobs.Items {
+			job := &jobs.Items[i]
+			objects = append(objects, job)
+			if done, err := succeeded(job); done && err == nil && job.Status.CompletionTime != nil {
+				ended[job.Name] = job.Status.CompletionTime.Time
+			}
+		}
+	case "Pod":
+		pods, err := c.client.CoreV1().Pods(cmd.namespace).List(ctx, all)
+		if err != nil {
+			return err
+		}
+		for i := range pods.Items {
+			pod := &pods.Items[i]
+			objects = append(objects, pod)
+			if done, err := succeeded(pod); done && err == nil {
+				ended[pod.Name] = end // a pod says when its containers ended, not when it was known
+			}
+		}
+	case "ConfigMap":
+		maps, err := c.client.CoreV1().ConfigMaps(cmd.namespace).List(ctx, all)
+		if err != nil {
+			return err
+		}
+		for i := range maps.Items {
+			objects = append(objects, &maps.Items[i])
+			ended[maps.Items[i].Name] = end
+		}
+	}
+	found := 0
+	for _, object := range objects {
+		if !names[object.GetName()] {
+			continue
+		}
+		found++
+		at, ok := ended[object.GetName()]
+		if created := object.GetCreationTimestamp().Time; !ok || created.Before(begin.Truncate(time.Second)) || at.After(end) {
+			return fmt.Errorf("the cluster doesn't bear out the record of %s %s: created at %v, ended at %v", cmd.workload.kind, object.GetName(), created, at)
+		}
+	}
+	if found != len(names) {
+		return fmt.Errorf("the cluster has %d of the %d objects that the record says were created", found, len(names))
+	}
+	return nil
 }
 
 // chart returns the folder of a chart with the workload.

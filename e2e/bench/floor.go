@@ -8,6 +8,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -127,30 +128,50 @@ func (f *floorRun) delete(ctx context.Context, n int) error {
 	})
 }
 
-// watch follows the workload's kind in the namespace until ctx ends. A server under load drops watches: each one begins
-// with what is there, so that it may begin while objects are created, and again whenever it was lost.
+// watch follows the workload's kind in the namespace until ctx ends. It begins while objects are created, which is before
+// any of them ends, and asks for one object only to learn the version of the whole. A server under load drops watches: a
+// further one begins with all that is there.
 func (f *floorRun) watch(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if err := f.follow(ctx); err != nil && ctx.Err() == nil {
+	one := metav1.ListOptions{Limit: 1}
+	var options metav1.ListOptions
+	if f.workload.kind == "Job" {
+		list, err := f.client.BatchV1().Jobs(f.namespace).List(ctx, one)
+		if err != nil {
 			return err
 		}
+		options.ResourceVersion = list.ResourceVersion
+	} else {
+		list, err := f.client.CoreV1().Pods(f.namespace).List(ctx, one)
+		if err != nil {
+			return err
+		}
+		options.ResourceVersion = list.ResourceVersion
+	}
+	for ctx.Err() == nil {
+		if err := f.follow(ctx, options); err != nil && ctx.Err() == nil {
+			return err
+		}
+		options.ResourceVersion = ""
 	}
 	return nil
 }
 
-func (f *floorRun) follow(ctx context.Context) error {
+func (f *floorRun) follow(ctx context.Context, options metav1.ListOptions) error {
 	var events watch.Interface
 	var err error
 	if f.workload.kind == "Job" {
-		events, err = f.client.BatchV1().Jobs(f.namespace).Watch(ctx, metav1.ListOptions{})
+		events, err = f.client.BatchV1().Jobs(f.namespace).Watch(ctx, options)
 	} else {
-		events, err = f.client.CoreV1().Pods(f.namespace).Watch(ctx, metav1.ListOptions{})
+		events, err = f.client.CoreV1().Pods(f.namespace).Watch(ctx, options)
 	}
 	if err != nil {
 		return err
 	}
 	defer events.Stop()
 	for event := range events.ResultChan() {
+		if event.Type == watch.Error {
+			return apierrors.FromObject(event.Object)
+		}
 		if event.Type != watch.Added && event.Type != watch.Modified {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -179,14 +180,8 @@ func (b *bench) measure(ctx context.Context, r row) (rowResult, error) {
 	}
 	b.afterRow, b.releases = nil, 0
 	fmt.Fprintf(b.log, "%s:\n", r.name)
-	for n := range r.repetitions(b.repeat) {
-		done, err := b.repeatRow(ctx, r, n)
-		if err != nil {
-			return result, err
-		}
-		result.Repetitions = append(result.Repetitions, done)
-	}
-	if err := b.current.remove(ctx, b.afterRow); err != nil {
+	err := b.repeatAll(ctx, r, &result)
+	if err := errors.Join(err, b.cleanUp(ctx, err, b.afterRow)); err != nil {
 		return result, err
 	}
 	result.Date = time.Now().UTC().Format(time.DateOnly)
@@ -194,25 +189,42 @@ func (b *bench) measure(ctx context.Context, r row) (rowResult, error) {
 	return result, nil
 }
 
-// repeatRow gives each contestant of a row its turn, in an order that changes from time to time, lest one always
-// profit from what another has left behind.
+func (b *bench) repeatAll(ctx context.Context, r row, result *rowResult) error {
+	for n := range r.repetitions(b.repeat) {
+		done, err := b.repeatRow(ctx, r, n)
+		if err != nil {
+			return err
+		}
+		result.Repetitions = append(result.Repetitions, done)
+	}
+	return nil
+}
+
+// cleanUp removes namespaces, also after Ctrl-C. Those of a control plane of our own go with it if the row has failed.
+func (b *bench) cleanUp(ctx context.Context, failed error, namespaces []string) error {
+	if failed != nil && b.foreign == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
+	defer cancel()
+	return b.current.remove(ctx, namespaces)
+}
+
+// repeatRow gives each contestant of a row its turn, in an order that is drawn anew for each repetition, the same in
+// every run of the bench, lest one always profit from what another has left behind.
 func (b *bench) repeatRow(ctx context.Context, r row, n int) (_ repetition, err error) {
 	var namespaces []string
-	defer func() {
-		// Also after Ctrl-C, on a cluster that is not ours.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
-		defer cancel()
-		if err == nil || b.foreign != "" {
-			err = errors.Join(err, b.current.remove(ctx, namespaces))
-		}
-	}()
+	defer func() { err = errors.Join(err, b.cleanUp(ctx, err, namespaces)) }()
 	done := repetition{}
 	fmt.Fprintf(b.log, "  %d/%d", n+1, r.repetitions(b.repeat))
 	defer fmt.Fprintln(b.log)
-	for i := range r.contestants {
-		c := r.contestants[(i+n)%len(r.contestants)]
+	for _, i := range rand.New(rand.NewPCG(uint64(n), 0)).Perm(len(r.contestants)) {
+		c := r.contestants[i]
 		if c.once && n > 0 || c.slow && n >= b.repeat || c.name == helm4 && b.versions[helm4] == "" {
 			continue
+		}
+		if err := settle(ctx); err != nil {
+			return nil, err
 		}
 		measured, err := c.run(ctx, &trial{bench: b, cluster: b.current, namespaces: &namespaces})
 		if err != nil {

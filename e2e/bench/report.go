@@ -97,6 +97,13 @@ func (r results) page(names []string) (string, error) {
 		}
 	}
 	growth := r.growth()
+	faster := fasterThanHooks(growth)
+	if len(growth) == len(growthHooks)*len(growthParallelism) {
+		of++
+		if len(faster) == 0 {
+			met++
+		}
+	}
 	var out strings.Builder
 	err = tmpl.Execute(&out, map[string]any{
 		"Environment": r.Environment,
@@ -104,7 +111,7 @@ func (r results) page(names []string) (string, error) {
 		"Met":         met,
 		"Of":          of,
 		"Growth":      growth,
-		"Faster":      fasterThanHooks(growth),
+		"Faster":      faster,
 		"Missing":     strings.Join(missing, ", "),
 		"Single":      slices.ContainsFunc(lines, tableLine.single),
 	})
@@ -121,10 +128,18 @@ func (l tableLine) single() bool {
 	return slices.ContainsFunc(columns, func(name string) bool { return l.Runs[name] > 0 && l.Runs[name] < 3 })
 }
 
-func (l figureLine) Helm3() string  { return l.cell(helm3) }
-func (l figureLine) Helm4() string  { return l.cell(helm4) }
-func (l figureLine) Naive() string  { return l.cell(naive) }
-func (l figureLine) Plugin() string { return l.cell(plugin) }
+func (l figureLine) Helm3() string { return l.cell(helm3) }
+func (l figureLine) Helm4() string { return l.cell(helm4) }
+func (l figureLine) Naive() string { return l.cell(naive) }
+
+// Plugin returns the plugin's median and, in brackets, its least and largest figure.
+func (l figureLine) Plugin() string {
+	text := l.cell(plugin)
+	if l.Least == l.Most {
+		return text
+	}
+	return fmt.Sprintf("%s (%s–%s)", text, inUnit(l.Least, ""), inUnit(l.Most, ""))
+}
 
 // cell returns a contestant's median, marked if it's of fewer than three runs.
 func (l figureLine) cell(name string) string {
@@ -242,7 +257,7 @@ func (r results) growth() []growthPoint {
 const resolution = 0.01
 
 // fasterThanHooks returns the cells in which our part of the time has grown more than the number of hooks has, since
-// the next smaller number. What the floor differs by from run to run is not counted.
+// the next smaller number, and by more than what the floor differs by from run to run.
 func fasterThanHooks(points []growthPoint) []growthPoint {
 	var faster []growthPoint
 	for _, parallelism := range growthParallelism {
@@ -252,8 +267,8 @@ func fasterThanHooks(points []growthPoint) []growthPoint {
 				continue
 			}
 			if before != nil {
-				allowed := max(before.Ours, before.Spread, resolution) * float64(p.Hooks) / float64(before.Hooks)
-				if p.Ours-p.Spread > allowed {
+				allowed := max(before.Ours, resolution) * float64(p.Hooks) / float64(before.Hooks)
+				if p.Ours > allowed+p.Spread+before.Spread {
 					faster = append(faster, p)
 				}
 			}

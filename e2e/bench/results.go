@@ -43,6 +43,9 @@ type figureLine struct {
 	Title   string             `json:"title"`
 	Unit    string             `json:"unit,omitempty"`
 	Medians map[string]float64 `json:"medians"`
+	// Least and Most are the plugin's figures that are furthest from its median.
+	Least float64 `json:"least,omitempty"`
+	Most  float64 `json:"most,omitempty"`
 	// Runs is how many repetitions there are of a contestant's figure.
 	Runs    map[string]int `json:"runs"`
 	Target  float64        `json:"target,omitempty"`
@@ -69,6 +72,9 @@ func (r row) evaluate(repetitions []repetition) []figureLine {
 			}
 			if len(values) > 0 {
 				line.Medians[c.name], line.Runs[c.name] = median(values), len(values)
+				if c.name == plugin && len(values) > 1 {
+					line.Least, line.Most = slices.Min(values), slices.Max(values)
+				}
 			}
 		}
 		if value, ok := line.Medians[plugin]; ok && m.target != 0 {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,7 +13,7 @@ type row struct {
 	name    string
 	title   string
 	audited bool
-	// brief says that a repetition takes seconds and its figures are close to what they may be: it's repeated more often.
+	// brief says that a repetition takes a few seconds, of which chance has a larger part: it's repeated more often.
 	brief bool
 	// leftOut is why the row is not run at all.
 	leftOut     string
@@ -129,7 +131,7 @@ func (l limit) restRow() row {
 		name: "rest", title: "What a command needs beside its hooks", brief: true,
 		contestants: []contestant{
 			installs(helm3, w, 1, "--no-hooks"), installs(helm4, w, 1, "--no-hooks"),
-			installs(naive, w, 20), installs(plugin, w, 20),
+			installs(naive, w, 20), installs(plugin, w, 20), installs(called, w, 20),
 		},
 		metrics: []metric{
 			{title: "20 Jobs, all at once: command − hooks' time (Helm: `--no-hooks`)", unit: "s", target: 0.6, of: func(r repetition, name string) (float64, bool) {
@@ -137,6 +139,12 @@ func (l limit) restRow() row {
 			}},
 			{title: "… as a multiple of Helm 3's", unit: "×", target: 1, of: func(r repetition, name string) (float64, bool) {
 				return ratio(rest(r, name), rest(r, helm3))
+			}},
+			{title: "… called through Helm 3, as a multiple of Helm 3's", unit: "×", of: func(r repetition, name string) (float64, bool) {
+				if name != plugin || r[called] == nil {
+					return 0, false
+				}
+				return ratio(rest(r, called), rest(r, helm3))
 			}},
 		},
 	}
@@ -189,20 +197,9 @@ func laterRow(name, title string, w workload, parallelism int, args ...string) r
 		}}
 	}
 	return row{
-		name: name, title: title,
+		name: name, title: title, brief: true,
 		contestants: []contestant{onFloor(w, parallelism), once(runs(helm3)), once(runs(helm4)), runs(plugin)},
 		metrics:     []metric{overFloor(title, 1.10)},
-	}
-}
-
-// settle lets the cluster come to rest after an install: what the controllers still do for Jobs that have just ended must
-// be no part of what is measured next.
-func settle(ctx context.Context) error {
-	select {
-	case <-time.After(3 * time.Second):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
@@ -242,9 +239,6 @@ func (l limit) upgradeRow() row {
 		}
 		chart, err := t.chart(w)
 		if err != nil {
-			return nil, err
-		}
-		if err := settle(ctx); err != nil {
 			return nil, err
 		}
 		again, err := t.then(ctx, plugin, namespace, w, 20, "upgrade", releaseName, chart)
@@ -331,15 +325,21 @@ func (l limit) crowdRow() row {
 			if err != nil {
 				return nil, err
 			}
-			alone, err := run(ctx, t, namespace, releaseName)
-			if err != nil {
-				return nil, err
-			}
 			// Nothing of an earlier repetition may be in the way.
 			t.releases++
-			amid, err := run(ctx, t, crowded, fmt.Sprintf("%s-%s-%d", releaseName, name, t.releases))
-			if err != nil {
-				return nil, err
+			own := fmt.Sprintf("%s-%s-%d", releaseName, name, t.releases)
+			var alone, amid sample
+			turns := []func() error{
+				func() (err error) { alone, err = run(ctx, t, namespace, releaseName); return err },
+				func() (err error) { amid, err = run(ctx, t, crowded, own); return err },
+			}
+			if t.releases%4 > 1 {
+				slices.Reverse(turns)
+			}
+			for _, turn := range turns {
+				if err := errors.Join(settle(ctx), turn()); err != nil {
+					return nil, err
+				}
 			}
 			amid[aloneTime], amid[aloneMem] = alone[hooksTime], alone[peakMemory]
 			return amid, nil
