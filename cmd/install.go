@@ -37,6 +37,8 @@ type install struct {
 	values values.Options
 	format output.Format
 	hooks  *hookFlags
+	// planning says that nothing is done but to see what would be.
+	planning bool
 }
 
 func newInstallCmd(p *program) *cobra.Command {
@@ -118,6 +120,14 @@ func (i *install) addFlags(f *pflag.FlagSet, usage usages) {
 	addForceReplaceFlag(f, &client.Force)
 }
 
+// cancelled is what is printed when the operation is interrupted.
+func (i *install) cancelled(name string) string {
+	if i.planning {
+		return ""
+	}
+	return cancelledLine(name)
+}
+
 // useRegistry lets the client find charts in OCI registries.
 func (i *install) useRegistry() error {
 	registryClient, err := i.registryClient(&i.client.ChartPathOptions)
@@ -184,7 +194,7 @@ func (i *install) installChart(args []string) (*release.Release, error) {
 
 	var rel *release.Release
 	// Helm names the first argument when cancelled, whatever that is.
-	err = i.operate(i.cfg, i.hooks, args[0], cancelledLine(args[0]), func(ctx context.Context, op operation) (err error) {
+	err = i.operate(i.cfg, i.hooks, args[0], i.cancelled(args[0]), func(ctx context.Context, op operation) (err error) {
 		rel, err = op.Install(ctx, i.client, chrt, vals)
 		return err
 	})

@@ -48,6 +48,8 @@ func (plainHelm) Test(_ context.Context, client *action.ReleaseTesting, name str
 	return client.Run(name)
 }
 
+func (plainHelm) Ran() *release.Release { return nil }
+
 func (plainHelm) Abandon() bool { return false }
 
 func (plainHelm) GiveUp() error { return nil }

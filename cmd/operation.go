@@ -15,8 +15,8 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
-	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/report"
 )
 
 // settleTimeout is how long an operation may take to end in good order after it
@@ -42,6 +42,7 @@ type operation interface {
 	Rollback(ctx context.Context, client *action.Rollback, name, description string) error
 	Uninstall(ctx context.Context, client *action.Uninstall, name string) (*release.UninstallReleaseResponse, error)
 	Test(ctx context.Context, client *action.ReleaseTesting, name string) (*release.Release, error)
+	Ran() *release.Release
 	ending
 }
 
@@ -59,21 +60,31 @@ type ending interface {
 // The error is work's own, or says that the operation was interrupted; see
 // [completed] for one that was interrupted too late.
 func (p *program) operate(cfg *action.Configuration, flags *hookFlags, name, cancelled string, work func(context.Context, operation) error) error {
-	n := flags.parallelism.n
 	stop := make(chan struct{})
 	told := new(stopNotice)
 	leave := p.howToLeave()
-	op := p.newOperation(cfg, helm3.Options{
-		Parallelism: n,
+	opts := helm3.Options{
+		Parallelism: flags.parallelism.n,
 		KeepGoing:   flags.keepGoing,
 		Stop:        stop,
-		Observer:    hooks.Observers(told, display.NewPlain(p.ErrOut, display.Options{Progress: n > 1, KeepGoing: flags.keepGoing, Leave: leave})),
-		LogOutput:   p.ErrOut,
 		UserAgent:   "helm-parallel-hooks/" + pluginVersion(p.version, buildInfo()),
-	})
+		Kubectl:     p.kubectl(),
+	}
+	ran := new(report.Collector)
+	opts.Observer = hooks.Observers(told, ran)
+	d := flags.observe(p, &opts, leave)
+	out, restore := p.through(d)
+	defer restore()
+	op := p.newOperation(cfg, opts)
 	in := p.interrupts()
-	s := supervisor{interrupts: in, out: p.Out, errOut: p.ErrOut, name: name, cancelled: cancelled, leave: leave, told: told, stop: stop}
-	err := s.supervise(op, func(ctx context.Context) error { return work(ctx, op) })
+	s := supervisor{interrupts: in, out: out, errOut: p.ErrOut, name: name, cancelled: cancelled, leave: leave, told: told, stop: stop}
+	err := s.supervise(op, func(ctx context.Context) error {
+		err := work(ctx, op)
+		if flags.report != "" {
+			p.writeReport(flags.report, ran.Timeline(name, p.settings.Namespace(), op.Ran()))
+		}
+		return err
+	})
 	in.close()
 	return s.overlooked(err)
 }

@@ -5,13 +5,17 @@ import (
 	"io"
 	"log"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/term"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/cli"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
 )
 
@@ -59,6 +63,55 @@ func (p *program) name() string {
 	return "helm-parallel-hooks"
 }
 
+// terminal returns the terminal that stderr is, nil if it's none on which something
+// can be drawn.
+func (p *program) terminal() *os.File {
+	locked, ok := p.ErrOut.(*lockedWriter)
+	if !ok {
+		return nil
+	}
+	file, ok := locked.w.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) || os.Getenv("TERM") == "dumb" {
+		return nil
+	}
+	return file
+}
+
+// through passes what is written to stderr through the display, until restore is
+// called, which closes the display. One that writes to stderr itself is only closed.
+// out is stdout, through the display if both are terminals.
+func (p *program) through(d display.Display) (out io.Writer, restore func()) {
+	live, ok := d.(*display.Live)
+	if !ok {
+		return p.Out, d.Close
+	}
+	out = p.Out
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		out = live
+	}
+	locked := p.ErrOut.(*lockedWriter)
+	terminal := locked.redirect(live)
+	return out, func() {
+		d.Close()
+		locked.redirect(terminal)
+	}
+}
+
+// kubectl is how to call kubectl for the cluster that the settings name.
+func (p *program) kubectl() string {
+	call := "kubectl"
+	// Helm passes its flag on in the variable, which the user's shell doesn't have.
+	file := p.settings.KubeConfig
+	given := file != os.Getenv("KUBECONFIG") || p.plugin != ""
+	if given && file != "" && !strings.ContainsRune(file, filepath.ListSeparator) {
+		call += " --kubeconfig " + file
+	}
+	if name := p.settings.KubeContext; name != "" {
+		call += " --context " + name
+	}
+	return call
+}
+
 // debug logs to stderr if --debug was given, as Helm does (cmd/helm/helm.go).
 func (p *program) debug(format string, args ...any) {
 	if p.settings.Debug {
@@ -76,6 +129,15 @@ func (p *program) warn(message string) {
 type lockedWriter struct {
 	mu sync.Mutex
 	w  io.Writer
+}
+
+// redirect has further writes go to another writer and returns the one so far.
+func (l *lockedWriter) redirect(to io.Writer) io.Writer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.w
+	l.w = to
+	return w
 }
 
 func (l *lockedWriter) Write(b []byte) (int, error) {

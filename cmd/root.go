@@ -78,6 +78,8 @@ func newRootCmd(p *program) *cobra.Command {
 		newRollbackCmd(p),
 		newUninstallCmd(p),
 		newTestCmd(p),
+		newPlanCmd(p),
+		newTimelineCmd(p),
 		newVersionCmd(p),
 	)
 	if p.plugin != "" {

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,9 @@ func newUninstallCmd(p *program) *cobra.Command {
 			case "background", "foreground", "orphan":
 			default:
 				return fmt.Errorf("invalid cascade value (%s). Must be \"background\", \"foreground\", or \"orphan\"", u.client.DeletionPropagation)
+			}
+			if len(args) > 1 && u.hooks.report != "" {
+				return errors.New("--hook-report is for one release at a time")
 			}
 			for _, name := range args {
 				if err := u.uninstallRelease(name); err != nil {

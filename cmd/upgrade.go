@@ -27,7 +27,10 @@ const upgradeExample = `  # Install or upgrade, up to eight hooks of equal weigh
   %[1]s upgrade --install shop ./shop --hook-parallelism 8
 
   # Go back to what was there if a hook or a resource fails
-  %[1]s upgrade shop ./shop --atomic --hook-parallelism 8`
+  %[1]s upgrade shop ./shop --atomic --hook-parallelism 8
+
+  # In CI: all logs of the hooks, and a page that shows which of them ran when
+  %[1]s upgrade --install shop ./shop --hook-parallelism 8 --hook-logs all --hook-report hooks.html`
 
 // upgrade is one run of the upgrade command. Flags that it shares with install are
 // those of the install that it may turn out to be.
@@ -36,13 +39,16 @@ type upgrade struct {
 	upgrading *action.Upgrade
 }
 
-func newUpgradeCmd(p *program) *cobra.Command {
+func newUpgrade(p *program) *upgrade {
 	cfg := new(action.Configuration)
-	u := &upgrade{
+	return &upgrade{
 		install:   install{program: p, cfg: cfg, client: action.NewInstall(cfg)},
 		upgrading: action.NewUpgrade(cfg),
 	}
+}
 
+func newUpgradeCmd(p *program) *cobra.Command {
+	u := newUpgrade(p)
 	cmd := &cobra.Command{
 		Use:               "upgrade [RELEASE] [CHART]",
 		Short:             "upgrade a release",
@@ -63,9 +69,16 @@ func newUpgradeCmd(p *program) *cobra.Command {
 		},
 	}
 
+	u.addUpgradeFlags(cmd)
+	completeFlag(cmd, "output", outputFormats)
+	return cmd
+}
+
+// addUpgradeFlags declares the flags of upgrade.
+func (u *upgrade) addUpgradeFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&u.upgrading.CleanupOnFail, "cleanup-on-fail", false, "allow deletion of new resources created in this upgrade when upgrade fails")
-	addHistoryFlag(f, &u.upgrading.MaxHistory, p.settings.MaxHistory)
+	addHistoryFlag(f, &u.upgrading.MaxHistory, u.settings.MaxHistory)
 	f.BoolVarP(&u.upgrading.Install, "install", "i", false, "if a release by this name doesn't already exist, run an install")
 	f.BoolVar(&u.upgrading.Recreate, "recreate-pods", false, "performs pods restart for the resource if applicable")
 	hide(f, "recreate-pods")
@@ -83,10 +96,8 @@ func newUpgradeCmd(p *program) *cobra.Command {
 		skipCRDs:        "if set, no CRDs will be installed when an upgrade is performed with install flag enabled. By default, CRDs are installed if not already present, when an upgrade is performed with install flag enabled",
 		takeOwnership:   "if set, upgrade will ignore the check for helm annotations and take ownership of the existing resources",
 	})
-	u.hooks = p.addHookFlags(cmd, cfg)
-	completeFlag(cmd, "output", outputFormats)
-	completeFlag(cmd, "version", p.upgradeVersions)
-	return cmd
+	u.hooks = u.addHookFlags(cmd, u.cfg)
+	completeFlag(cmd, "version", u.upgradeVersions)
 }
 
 // run upgrades the release, or installs it if it's not there and --install asks
@@ -156,11 +167,14 @@ func (u *upgrade) upgradeRelease(name, ref string) (*release.Release, error) {
 	u.takeFlags()
 
 	var rel *release.Release
-	err = u.operate(u.cfg, u.hooks, name, cancelledLine(name), func(ctx context.Context, op operation) (err error) {
+	err = u.operate(u.cfg, u.hooks, name, u.cancelled(name), func(ctx context.Context, op operation) (err error) {
 		rel, err = op.Upgrade(ctx, u.upgrading, name, chrt, vals)
 		return err
 	})
 	if !completed(err) {
+		if u.planning {
+			return nil, err
+		}
 		return nil, fmt.Errorf("UPGRADE FAILED: %w", err)
 	}
 	if u.format == output.Table {

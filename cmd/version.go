@@ -16,6 +16,7 @@ func newVersionCmd(p *program) *cobra.Command {
 		Use:               "version",
 		Short:             "print the version of the plugin",
 		Long:              "Print the version of the plugin, of the Helm library it's built on and of Go.",
+		Example:           fmt.Sprintf("  # The version alone\n  %s version --short", p.name()),
 		Args:              require.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {

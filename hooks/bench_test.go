@@ -79,7 +79,11 @@ func (idleCluster) Delete(context.Context, *Hook) error              { return ni
 func (idleCluster) Create(context.Context, *Hook) (Execution, error) { return idleCluster{}, nil }
 func (idleCluster) Wait(context.Context) error                       { return nil }
 func (idleCluster) Logs(context.Context, *Hook, io.Writer) error     { return nil }
-func (idleCluster) Inspect(context.Context, *Hook, int) ([]ContainerReport, error) {
+func (idleCluster) Follow(context.Context, <-chan struct{}, Follower) error {
+	return nil
+}
+
+func (idleCluster) Inspect(context.Context, *Hook, int) ([]Finding, error) {
 	return nil, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,6 +60,8 @@ type Client struct {
 
 	mu     sync.Mutex
 	shared map[watchKey]*sharedWatch
+	// jobPods are the watches on pods, by namespace.
+	jobPods map[string]*podWatch
 	// absent are the objects that were seen not to exist and that nobody but
 	// us is expected to create.
 	absent map[objectKey]bool
@@ -86,7 +89,11 @@ func NewClient(config *rest.Config, mapper meta.RESTMapper, options ClientOption
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
-	core, err := kubernetes.NewForConfigAndClient(config, httpClient)
+	// Pods are read in the form that costs both sides least.
+	typed := rest.CopyConfig(config)
+	typed.ContentType = runtime.ContentTypeProtobuf
+	typed.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	core, err := kubernetes.NewForConfigAndClient(typed, httpClient)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
@@ -114,6 +121,7 @@ func NewClient(config *rest.Config, mapper meta.RESTMapper, options ClientOption
 		ctx:     ctx,
 		cancel:  cancel,
 		shared:  map[watchKey]*sharedWatch{},
+		jobPods: map[string]*podWatch{},
 		absent:  map[objectKey]bool{},
 		crds:    map[schema.GroupKind]*crd{},
 	}, nil
@@ -235,6 +243,18 @@ func (c *Client) watch(key watchKey) *sharedWatch {
 	return w
 }
 
+// podWatch returns the one watch on the pods of Jobs in a namespace.
+func (c *Client) podWatch(namespace string) *podWatch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.jobPods[namespace]
+	if w == nil {
+		w = newPodWatch(c.core, namespace)
+		c.jobPods[namespace] = w
+	}
+	return w
+}
+
 func (c *Client) begin(ctx context.Context, s *subscription, seen *unstructured.Unstructured) error {
 	return s.begin(ctx, seen, func(since string) {
 		c.watches.Go(func() { s.watch.run(c.ctx, since) })
@@ -270,8 +290,16 @@ func (c *Client) deleteObject(ctx context.Context, t target) error {
 		if err := c.begin(ctx, subscription, left); err != nil {
 			return err
 		}
-		gone := func(s state) (bool, error) { return s.deleted, nil }
+		gone := func(s state) (bool, error) {
+			if s.object != nil {
+				left = s.object
+			}
+			return s.deleted, nil
+		}
 		if err := subscription.await(ctx, left.GetUID(), gone); err != nil {
+			if finalizers := left.GetFinalizers(); len(finalizers) > 0 {
+				return fmt.Errorf("%w: finalizers that hold it: %s", err, strings.Join(finalizers, ", "))
+			}
 			return err
 		}
 	}
@@ -342,7 +370,7 @@ func (c *Client) Create(ctx context.Context, h *Hook) (Execution, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &execution{}
+	e := &execution{client: c, hook: h, created: time.Now()}
 	for _, t := range targets {
 		if err := c.createObject(ctx, t, e); err != nil {
 			e.close()
@@ -363,14 +391,21 @@ func (c *Client) createObject(ctx context.Context, t target, e *execution) error
 	// With metadata.generateName the name is the server's to choose, so that
 	// interest in it can't begin before.
 	var s *subscription
+	var pods *jobPods
+	expect := func(name string) {
+		s = c.watch(t.key.watchKey).subscribe(name)
+		if t.object.GetKind() == "Job" {
+			pods = c.podWatch(t.key.namespace).expect(name)
+		}
+	}
 	if t.key.name != "" {
-		s = c.watch(t.key.watchKey).subscribe(t.key.name)
+		expect(t.key.name)
 	}
 	created, err := c.requestCreate(ctx, t)
+	late := s == nil
 	if err == nil {
-		late := s == nil
 		if late {
-			s = c.watch(t.key.watchKey).subscribe(created.GetName())
+			expect(created.GetName())
 		}
 		err = c.begin(ctx, s, created)
 		if late && err == nil {
@@ -389,7 +424,7 @@ func (c *Client) createObject(ctx context.Context, t target, e *execution) error
 		c.mu.Unlock()
 		return nil
 	}
-	e.objects = append(e.objects, running{s, created.GetUID(), created.GetKind(), created.GetName()})
+	e.objects = append(e.objects, running{subscription: s, created: created, pods: pods, late: late})
 	return nil
 }
 
@@ -486,12 +521,22 @@ func isNotServed(err error) bool {
 
 // execution is a hook that was created, with those of its objects that have to
 // be waited for.
-type execution struct{ objects []running }
+type execution struct {
+	client  *Client
+	hook    *Hook
+	created time.Time // no later than the first object was
+	objects []running
+}
 
+// running is an object that was created.
 type running struct {
 	subscription *subscription
-	uid          types.UID
-	kind, name   string
+	created      *unstructured.Unstructured
+	// pods are those of a Job; nil if the object is a Pod itself.
+	pods *jobPods
+	// late says that events right after the creation may have been missed,
+	// since the name was not known before.
+	late bool
 }
 
 func (e *execution) close() {
@@ -505,7 +550,7 @@ func (e *execution) Wait(ctx context.Context) error {
 	defer e.close()
 	var failures, vanished []error
 	for _, o := range e.objects {
-		err := o.subscription.await(ctx, o.uid, func(s state) (bool, error) {
+		err := o.subscription.await(ctx, o.created.GetUID(), func(s state) (bool, error) {
 			if done, err := ended(s.object); done {
 				return true, err
 			}
@@ -621,7 +666,7 @@ func (c *Client) pods(ctx context.Context, h *Hook) ([]corev1.Pod, error) {
 		var options metav1.ListOptions
 		switch t.object.GetKind() {
 		case "Job":
-			options.LabelSelector = "job-name=" + t.key.name
+			options.LabelSelector = jobNameLabel + "=" + t.key.name
 		case "Pod":
 			options.FieldSelector = fields.OneTermEqualSelector("metadata.name", t.key.name).String()
 		default:
@@ -659,34 +704,102 @@ func (c *Client) Logs(ctx context.Context, h *Hook, w io.Writer) error {
 }
 
 // Inspect implements [Cluster].
-func (c *Client) Inspect(ctx context.Context, h *Hook, tail int) ([]ContainerReport, error) {
+func (c *Client) Inspect(ctx context.Context, h *Hook, tail int) ([]Finding, error) {
 	pods, err := c.pods(ctx, h)
 	if err != nil {
 		return nil, err
 	}
-	var reports []ContainerReport
+	if len(pods) == 0 {
+		return c.refusals(ctx, h)
+	}
+	var findings []Finding
 	for _, pod := range pods {
+		if pod.Status.Phase == corev1.PodFailed && pod.Status.Reason != "" {
+			findings = append(findings, Finding{Pod: pod.Name, Reason: pod.Status.Reason, Message: pod.Status.Message})
+		}
+		for _, condition := range pod.Status.Conditions {
+			if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
+				findings = append(findings, Finding{Pod: pod.Name, Reason: condition.Reason, Message: condition.Message})
+			}
+		}
 		for _, status := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
-			report := ContainerReport{Pod: pod.Name, Container: status.Name}
+			finding := Finding{Pod: pod.Name, Container: status.Name}
 			switch {
 			case status.State.Terminated != nil && status.State.Terminated.ExitCode != 0:
 				ended := status.State.Terminated
-				report.Reason, report.Message, report.ExitCode, report.Ended = ended.Reason, ended.Message, ended.ExitCode, true
-				report.Log = c.logTail(ctx, &pod, status.Name, tail)
+				finding.Reason, finding.Message, finding.ExitCode, finding.Ended = ended.Reason, ended.Message, ended.ExitCode, true
+				finding.Log = c.logTail(ctx, &pod, status.Name, tail)
 			case status.State.Waiting != nil:
-				report.Reason, report.Message = status.State.Waiting.Reason, status.State.Waiting.Message
+				finding.Reason, finding.Message = status.State.Waiting.Reason, status.State.Waiting.Message
 			default:
 				continue
 			}
-			reports = append(reports, report)
+			findings = append(findings, finding)
+		}
+		if pod.Status.Phase == corev1.PodPending {
+			// A volume that can't be mounted, say. What is known without it
+			// is reported all the same.
+			if last, err := c.lastWarning(ctx, pod.Namespace, pod.UID); err == nil && last != nil {
+				warning := Finding{Pod: pod.Name, Reason: last.Reason, Message: last.Message}
+				if !slices.ContainsFunc(findings, func(f Finding) bool { return f.Message == warning.Message }) {
+					findings = append(findings, warning)
+				}
+			}
 		}
 	}
-	return reports, nil
+	return findings, nil
+}
+
+// lastWarning returns the last warning about an object; nil if there is none.
+func (c *Client) lastWarning(ctx context.Context, namespace string, uid types.UID) (*corev1.Event, error) {
+	events, err := c.core.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{
+		// By its UID, since an object of an earlier run had the same name.
+		FieldSelector: fields.Set{"involvedObject.uid": string(uid), "type": corev1.EventTypeWarning}.String(),
+	})
+	if err != nil || len(events.Items) == 0 {
+		return nil, err
+	}
+	last := slices.MaxFunc(events.Items, func(a, b corev1.Event) int { return a.LastTimestamp.Compare(b.LastTimestamp.Time) })
+	return &last, nil
+}
+
+// refusals returns why a hook's Jobs have no pods, by the last warning about each:
+// a quota, an admission webhook, a missing ServiceAccount.
+func (c *Client) refusals(ctx context.Context, h *Hook) ([]Finding, error) {
+	targets, err := c.targets(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	var findings []Finding
+	for _, t := range targets {
+		if t.object.GroupVersionKind().GroupKind() != jobKind {
+			continue
+		}
+		job, err := t.resource.Get(ctx, t.key.name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return findings, err
+		}
+		last, err := c.lastWarning(ctx, t.key.namespace, job.GetUID())
+		if err != nil {
+			return findings, fmt.Errorf("reading the events of Job %s: %w", t.key.name, err)
+		}
+		if last == nil {
+			continue
+		}
+		findings = append(findings, Finding{Reason: last.Reason, Message: last.Message})
+	}
+	return findings, nil
 }
 
 // logTail returns the last lines of a container's log; none if they can't be had,
 // since a failure is reported without them too.
 func (c *Client) logTail(ctx context.Context, pod *corev1.Pod, container string, lines int) []string {
+	if lines == 0 {
+		return nil
+	}
 	options := &corev1.PodLogOptions{Container: container, TailLines: ptr.To(int64(lines)), LimitBytes: ptr.To(int64(64 << 10))}
 	stream, err := c.core.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, options).Stream(ctx)
 	if err != nil {

@@ -369,8 +369,9 @@ func TestObjectThatVanishedExcusesNoOther(t *testing.T) {
 		if name == "failed" {
 			object.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Failed", "status": "True"}}}
 		}
-		w.record(name, types.UID(name), state{object: object, deleted: name == "vanished"})
-		e.objects = append(e.objects, running{s, types.UID(name), "Job", name})
+		object.SetUID(types.UID(name))
+		w.record(name, object.GetUID(), state{object: object, deleted: name == "vanished"})
+		e.objects = append(e.objects, running{subscription: s, created: object})
 	}
 	var bad *EndedBadly
 	if err := e.Wait(t.Context()); !errors.As(err, &bad) || errors.Is(err, ErrVanished) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 // Cluster is what a run needs of a Kubernetes cluster. [Client] is the real one.
@@ -21,9 +22,10 @@ type Cluster interface {
 	Create(ctx context.Context, h *Hook) (Execution, error)
 	// Logs writes the logs of the hook's containers, one after another.
 	Logs(ctx context.Context, h *Hook, w io.Writer) error
-	// Inspect reports the containers of the hook's pods that have failed,
-	// with up to tail last lines of their logs.
-	Inspect(ctx context.Context, h *Hook, tail int) ([]ContainerReport, error)
+	// Inspect finds out why a hook has failed, or what keeps it from its end:
+	// from its pods, and from the events of a Job that has none. A container
+	// that has failed is reported with up to tail last lines of its log.
+	Inspect(ctx context.Context, h *Hook, tail int) ([]Finding, error)
 }
 
 // Execution is a hook that was created. Wait must be called, once: it frees what
@@ -34,6 +36,43 @@ type Execution interface {
 	// error is an [*EndedBadly] if it failed and [ErrVanished] if somebody
 	// deleted it.
 	Wait(ctx context.Context) error
+	// Follow tells what the hook's pods do and log, until ended is closed and
+	// the logs of what has run till then were told to their ends, or until
+	// ctx is done. It may be called once, beside Wait, and must have returned
+	// before the hook is deleted. The error says which logs could not be read.
+	Follow(ctx context.Context, ended <-chan struct{}, f Follower) error
+}
+
+// Follower is told about a hook's pods. What is nil is not asked for.
+type Follower struct {
+	// Activity takes what the pods do, each time that this changes, in words
+	// for a person: "ContainerCreating", "ImagePullBackOff: ...",
+	// "Unschedulable: 0/3 nodes are available", "Running (attempt 2)".
+	Activity func(string)
+	// Log takes a line of a container's log with its newline, or what the
+	// container has left of one. It's called from a goroutine for each
+	// container and may keep text.
+	Log func(source LogSource, text []byte)
+}
+
+// LogSource is where lines of a log come from.
+type LogSource struct {
+	Hook *Hook
+	// Pod and Container are empty if the text holds the logs of all the
+	// hook's containers, one after another.
+	Pod, Container string
+	// Alone says that the pod has no other container.
+	Alone bool
+	// Attempt is 1 for the first run of the container in the hook's first
+	// pod, and higher for each further one.
+	Attempt int
+}
+
+// LogSink takes logs of hooks.
+type LogSink interface {
+	// Log takes whole lines, or one of them at a time while their hook runs.
+	// It's called from many goroutines, and may hold them back.
+	Log(source LogSource, text []byte)
 }
 
 // ErrVanished says that a hook's object was deleted by somebody while it was
@@ -65,13 +104,17 @@ func (e *EndedBadly) Error() string {
 	return fmt.Sprintf("%s %s failed", strings.ToLower(e.Kind), e.Name)
 }
 
-// ContainerReport says how a container of a hook failed.
-type ContainerReport struct {
-	Pod       string
+// Finding says how a container or a pod of a hook failed or what it waits for, or
+// why there is no pod.
+type Finding struct {
+	// Pod is empty if there is none.
+	Pod string
+	// Container is empty if it's about the pod as a whole.
 	Container string
-	// Reason is "Error", "OOMKilled", "ImagePullBackOff", ...
+	// Reason is "Error", "OOMKilled", "ImagePullBackOff", "Unschedulable",
+	// "Evicted", "FailedCreate", ...
 	Reason string
-	// Message is what the kubelet says beyond the reason; often empty.
+	// Message is what the cluster says beyond the reason; often empty.
 	Message string
 	// ExitCode is that of a container that has ended.
 	ExitCode int32
@@ -79,6 +122,26 @@ type ContainerReport struct {
 	Ended bool
 	// Log are the last lines of the container's log.
 	Log []string
+}
+
+// String returns all but the log, in one line.
+func (f Finding) String() string {
+	var text string
+	switch {
+	case f.Container != "":
+		text = fmt.Sprintf("pod %s, container %s: %s", f.Pod, f.Container, f.Reason)
+	case f.Pod != "":
+		text = fmt.Sprintf("pod %s: %s", f.Pod, f.Reason)
+	default:
+		text = "no pod: " + f.Reason
+	}
+	if f.Ended {
+		text += fmt.Sprintf(", exit code %d", f.ExitCode)
+	}
+	if f.Message != "" {
+		text += ": " + strings.Join(strings.Fields(f.Message), " ")
+	}
+	return text
 }
 
 // Step names within a hook's life, for [HookError.Op].
@@ -97,9 +160,10 @@ type HookError struct {
 	// for the hook's end, or [OpCleanUp] after all hooks had ended.
 	Op  string
 	Err error
-	// Containers are those that failed, where Op is [OpWait] and they could
-	// be found.
-	Containers []ContainerReport
+	// Findings say why, where Op is [OpWait] and something could be found.
+	Findings []Finding
+	// After is how long the hook had run; zero if it never started.
+	After time.Duration
 }
 
 func (e *HookError) Error() string {
@@ -118,6 +182,15 @@ func (e *HookError) Problem() string {
 	default:
 		return e.Err.Error()
 	}
+}
+
+// Causes returns the findings in one line; empty if there are none.
+func (e *HookError) Causes() string {
+	said := make([]string, len(e.Findings))
+	for i, f := range e.Findings {
+		said[i] = f.String()
+	}
+	return strings.Join(said, "; ")
 }
 
 func (e *HookError) Unwrap() error { return e.Err }

@@ -34,5 +34,6 @@
 //
 // The engine prints nothing. It tells one [Observer] what happens, as typed
 // notices: [EventStarted], [TierStarted], [HookStarted], [HookEnded],
-// [HookWarned], [Stopping], [TierEnded] and [EventEnded].
+// [HookWarned], [Stopping], [TierEnded] and [EventEnded], and where
+// [Runner.FollowPods] asks for it [HookProgressed]. Logs go to a [LogSink].
 package hooks

@@ -60,6 +60,14 @@ type HookEnded struct {
 	Result Result
 }
 
+// HookProgressed says what the pods of a running hook do, in words for a person;
+// see [Follower].
+type HookProgressed struct {
+	Event    Event
+	Hook     *Hook
+	Activity string
+}
+
 // HookWarned says something about a hook that a person should know and that
 // doesn't change its result.
 type HookWarned struct {
@@ -93,11 +101,12 @@ type EventEnded struct {
 	Err error
 }
 
-func (EventStarted) notice() {}
-func (TierStarted) notice()  {}
-func (HookStarted) notice()  {}
-func (HookEnded) notice()    {}
-func (HookWarned) notice()   {}
-func (Stopping) notice()     {}
-func (TierEnded) notice()    {}
-func (EventEnded) notice()   {}
+func (EventStarted) notice()   {}
+func (TierStarted) notice()    {}
+func (HookStarted) notice()    {}
+func (HookEnded) notice()      {}
+func (HookProgressed) notice() {}
+func (HookWarned) notice()     {}
+func (Stopping) notice()       {}
+func (TierEnded) notice()      {}
+func (EventEnded) notice()     {}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -15,8 +14,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// logTail is how many last lines of a failed container's log are reported.
-const logTail = 10
+// drainTimeout bounds how long the logs of hooks are read on once all have ended.
+const drainTimeout = 10 * time.Second
 
 // Runner runs plans. The zero value of each field but Cluster is fine. A Runner
 // isn't changed by a run, so runs may share one.
@@ -34,9 +33,21 @@ type Runner struct {
 	// Stop, once closed, keeps further hooks from starting. Those that run
 	// are waited for. Nil: never.
 	Stop <-chan struct{}
-	// Logs is where the logs go that hooks ask to be shown by their
-	// [LogPolicy], each hook's as one block; nil: nowhere.
-	Logs io.Writer
+	// Logs takes the logs that hooks ask to be shown by their [LogPolicy],
+	// each hook's as one text; nil: nobody.
+	Logs LogSink
+	// StreamLogs has Logs take what each container logs, line by line while
+	// it runs, whatever the policies.
+	StreamLogs bool
+	// LogTail is how many last lines of a failed container's log are read.
+	// In a serial plan nothing is found out about a failed hook if it's zero.
+	LogTail int
+	// FollowPods has [HookProgressed] tell what pods do, of hooks that have
+	// run for FollowAfter. It costs a watch on the pods of Jobs in a
+	// namespace, two on events, and for FollowAfter above zero a list per
+	// hook.
+	FollowPods  bool
+	FollowAfter time.Duration
 }
 
 // Run runs the plan and returns the result of each of its hooks in plan order.
@@ -50,6 +61,9 @@ func (r *Runner) Run(ctx context.Context, plan *Plan) ([]Result, error) {
 		x.results = append(x.results, Result{Hook: step.Hook})
 	}
 
+	following, unfollow := context.WithCancel(ctx)
+	defer unfollow()
+	x.following = following
 	x.observe(EventStarted{plan})
 	first := 0
 	for i, tier := range plan.Tiers {
@@ -60,6 +74,9 @@ func (r *Runner) Run(ctx context.Context, plan *Plan) ([]Result, error) {
 			break
 		}
 	}
+	drained := time.AfterFunc(drainTimeout, unfollow)
+	x.followers.Wait()
+	drained.Stop()
 	cleanUp := x.cleanUp(ctx)
 	err := x.err(ctx, cleanUp)
 	x.observe(EventEnded{plan.Event, x.results, err})
@@ -79,7 +96,11 @@ type run struct {
 	failed atomic.Bool
 
 	notices sync.Mutex // serialises Observe
-	output  sync.Mutex // serialises blocks of logs
+
+	// followers tell of pods until their hooks have ended, and read logs a
+	// little longer, at most until following is done.
+	following context.Context
+	followers sync.WaitGroup
 }
 
 func (x *run) observe(n Notice) {
@@ -122,7 +143,7 @@ func (x *run) told() bool {
 // tier runs the stages of a tier whose first hook is x.results[first], and
 // returns the index after its last.
 func (x *run) tier(ctx context.Context, tier Tier, first int) int {
-	slots := semaphore.NewWeighted(x.capacity())
+	slots := semaphore.NewWeighted(x.plan.slots())
 	open := true
 	for _, stage := range tier.Stages {
 		if open {
@@ -147,7 +168,7 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 	for {
 		for !x.halted(ctx, running) && (!x.failed.Load() || x.KeepGoing) {
 			i, ok := queue.next()
-			if !ok || !slots.TryAcquire(x.slots(stage.Steps[i])) {
+			if !ok || !slots.TryAcquire(x.plan.slotsOf(stage.Steps[i])) {
 				break
 			}
 			queue.pop()
@@ -166,7 +187,7 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 		}
 		select {
 		case i := <-ended:
-			slots.Release(x.slots(stage.Steps[i]))
+			slots.Release(x.plan.slotsOf(stage.Steps[i]))
 			delete(running, i)
 			queue.ended(i)
 			x.ended++
@@ -174,12 +195,6 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 		}
 	}
 }
-
-// capacity returns how many slots there are.
-func (x *run) capacity() int64 { return int64(max(1, x.plan.Parallelism)) }
-
-// slots returns how many of them a step takes.
-func (x *run) slots(step Step) int64 { return min(int64(max(1, step.Slots)), x.capacity()) }
 
 // hook runs one hook to its end.
 func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
@@ -196,6 +211,9 @@ func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 			result.CompletedAt = time.Now()
 		}
 		result.Err = &HookError{Event: x.plan.Event, Hook: h, Op: op, Err: err}
+		if !result.StartedAt.IsZero() {
+			result.Err.After = time.Since(result.StartedAt)
+		}
 		return result
 	}
 
@@ -222,7 +240,10 @@ func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 	if err != nil {
 		return fail(OpCreate, withCause(waitCtx, err))
 	}
+	ended := make(chan struct{})
+	x.follow(h, execution, ended)
 	err = execution.Wait(waitCtx)
+	close(ended)
 	if errors.Is(err, ErrVanished) {
 		x.warn(h, "%v; it counts as succeeded, as in Helm", err)
 		err = nil
@@ -243,18 +264,20 @@ func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 func (x *run) report(ctx context.Context, h *Hook, failure *HookError) {
 	ctx, cancel := x.bounded(ctx)
 	defer cancel()
+	tail := x.LogTail
 	if slices.Contains(h.LogPolicies, LogFailed) {
 		x.showLogs(ctx, h)
+		tail = 0
 	}
-	if x.plan.Serial() {
+	if x.plan.Serial() && x.LogTail == 0 {
 		// Helm says no more of a failure than its error, nor asks for more.
 		return
 	}
-	containers, err := x.Cluster.Inspect(ctx, h, logTail)
+	findings, err := x.Cluster.Inspect(ctx, h, tail)
 	if err != nil {
-		x.warn(h, "could not find out why its pods failed: %v", err)
+		x.warn(h, "could not find out why it failed: %v", err)
 	}
-	failure.Containers = containers
+	failure.Findings = findings
 }
 
 func (x *run) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -279,34 +302,57 @@ func withCause(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 }
 
-// showLogs writes the logs of a hook as one block. In a parallel run each line
-// carries the hook's name.
-func (x *run) showLogs(ctx context.Context, h *Hook) {
-	if x.Logs == nil || !h.RunsToCompletion() {
+// follow begins to tell about a hook's pods, until it has ended.
+func (x *run) follow(h *Hook, execution Execution, ended <-chan struct{}) {
+	var f Follower
+	after := x.FollowAfter
+	if x.FollowPods {
+		f.Activity = func(activity string) {
+			x.notices.Lock()
+			defer x.notices.Unlock()
+			select {
+			case <-ended: // which Observer may have been told already
+			default:
+				if x.Observer != nil {
+					x.Observer.Observe(HookProgressed{x.plan.Event, h, activity})
+				}
+			}
+		}
+	}
+	if x.StreamLogs && x.Logs != nil {
+		f.Log = x.Logs.Log
+		after = 0
+	}
+	if f.Activity == nil && f.Log == nil || !h.RunsToCompletion() {
 		return
 	}
-	var block bytes.Buffer
-	if err := x.Cluster.Logs(ctx, h, &block); err != nil {
-		x.warn(h, "error outputting logs for hook failure: %v", err)
-	}
-	text := block.Bytes()
-	if !x.plan.Serial() {
-		text = prefixLines(text, "["+h.Name+"] ")
-	}
-	x.output.Lock()
-	defer x.output.Unlock()
-	// A log that can't be shown must not fail the hook.
-	_, _ = x.Logs.Write(text)
+	x.followers.Go(func() {
+		select {
+		case <-time.After(after):
+		case <-ended:
+			if f.Log == nil {
+				return
+			}
+		case <-x.following.Done():
+			return
+		}
+		if err := execution.Follow(x.following, ended, f); err != nil && x.following.Err() == nil {
+			x.warn(h, "%v", err)
+		}
+	})
 }
 
-func prefixLines(text []byte, prefix string) []byte {
-	var out bytes.Buffer
-	for line := range bytes.Lines(text) {
-		out.WriteString(prefix)
-		out.Write(bytes.TrimSuffix(line, []byte("\n")))
-		out.WriteByte('\n')
+// showLogs shows the logs of a hook as one text, unless they were shown while it
+// ran.
+func (x *run) showLogs(ctx context.Context, h *Hook) {
+	if x.Logs == nil || x.StreamLogs || !h.RunsToCompletion() {
+		return
 	}
-	return out.Bytes()
+	var text bytes.Buffer
+	if err := x.Cluster.Logs(ctx, h, &text); err != nil {
+		x.warn(h, "error outputting logs for hook failure: %v", err)
+	}
+	x.Logs.Log(LogSource{Hook: h}, text.Bytes())
 }
 
 // cleanUp shows logs and deletes hooks as their policies ask, once no hook runs
@@ -399,7 +445,7 @@ func (x *run) batches() [][]*Hook {
 // deleteAll deletes those of the hooks for which want says so, as many at once
 // as there are slots.
 func (x *run) deleteAll(ctx context.Context, all []*Hook, want func(*Hook) bool) []*HookError {
-	slots := semaphore.NewWeighted(x.capacity())
+	slots := semaphore.NewWeighted(x.plan.slots())
 	errs := make([]*HookError, len(all))
 	var workers sync.WaitGroup
 	for i, h := range all {

@@ -1,7 +1,6 @@
 package hooks
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +27,7 @@ type fakeCluster struct {
 	deleteErr    map[string]error
 	deleteTakes  time.Duration
 	inspectTakes time.Duration
+	drainTakes   time.Duration // from a hook's end to that of its log
 
 	mu      sync.Mutex
 	log     []string // calls, in order
@@ -84,11 +84,11 @@ func (c *fakeCluster) Logs(_ context.Context, h *Hook, w io.Writer) error {
 	return err
 }
 
-func (c *fakeCluster) Inspect(ctx context.Context, h *Hook, _ int) ([]ContainerReport, error) {
+func (c *fakeCluster) Inspect(ctx context.Context, h *Hook, _ int) ([]Finding, error) {
 	if err := sleep(ctx, c.inspectTakes); err != nil {
 		return nil, err
 	}
-	return []ContainerReport{{Pod: h.Name, Container: "main", Reason: "Error", ExitCode: 3, Ended: true}}, nil
+	return []Finding{{Pod: h.Name, Container: "main", Reason: "Error", ExitCode: 3, Ended: true}}, nil
 }
 
 type fakeExecution struct {
@@ -107,6 +107,35 @@ func (e fakeExecution) Wait(ctx context.Context) error {
 	return errors.Join(err, c.failures[e.hook.Name])
 }
 
+// Follow tells what the hook's pods do, and a line of their log, half a second after
+// its start and every second from then on, and a last line after its end.
+func (e fakeExecution) Follow(ctx context.Context, ended <-chan struct{}, f Follower) error {
+	source := LogSource{Hook: e.hook, Pod: e.hook.Name, Container: "main"}
+	next := time.After(500 * time.Millisecond)
+	for i := 1; ; i++ {
+		select {
+		case <-ended:
+			if f.Log != nil {
+				if err := sleep(ctx, e.cluster.drainTakes); err != nil {
+					return err
+				}
+				f.Log(source, fmt.Appendf(nil, "last line of %s\n", e.hook.Name))
+			}
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-next:
+		}
+		next = time.After(time.Second)
+		if f.Activity != nil {
+			f.Activity(fmt.Sprintf("step %d", i))
+		}
+		if f.Log != nil {
+			f.Log(source, fmt.Appendf(nil, "line %d of %s\n", i, e.hook.Name))
+		}
+	}
+}
+
 // notices writes notices as text.
 type notices struct{ lines []string }
 
@@ -120,6 +149,8 @@ func (n *notices) Observe(notice Notice) {
 		n.lines = append(n.lines, fmt.Sprintf("%s started", notice.Hook.Name))
 	case HookEnded:
 		n.lines = append(n.lines, fmt.Sprintf("%s %s", notice.Result.Hook.Name, notice.Result.Phase))
+	case HookProgressed:
+		n.lines = append(n.lines, fmt.Sprintf("%s: %s", notice.Hook.Name, notice.Activity))
 	case HookWarned:
 		n.lines = append(n.lines, fmt.Sprintf("%s: %s", notice.Hook.Name, notice.Message))
 	case Stopping:
@@ -129,6 +160,18 @@ func (n *notices) Observe(notice Notice) {
 	case EventEnded:
 		n.lines = append(n.lines, fmt.Sprintf("event ended: %v", notice.Err))
 	}
+}
+
+// logTexts is a sink that keeps what it's given.
+type logTexts struct {
+	mu    sync.Mutex
+	texts []string
+}
+
+func (l *logTexts) Log(source LogSource, text []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.texts = append(l.texts, fmt.Sprintf("%s: %s", source.Hook.Name, text))
 }
 
 func jobs(weight int, names ...string) []*Hook {
@@ -201,7 +244,7 @@ func TestSerialRunIsHelms(t *testing.T) {
 		crd := newHook("CustomResourceDefinition", "crd", -1)
 		crd.DeletePolicies = []DeletePolicy{DeleteBeforeCreation, DeleteSucceeded}
 		cluster := &fakeCluster{durations: map[string]time.Duration{"a": time.Second, "b": time.Second}}
-		var logs bytes.Buffer
+		var logs logTexts
 		runner := Runner{Cluster: cluster, Logs: &logs}
 		if _, err := runner.Run(t.Context(), mustPlan(t, append(all, crd), 1)); err != nil {
 			t.Fatal(err)
@@ -213,9 +256,7 @@ func TestSerialRunIsHelms(t *testing.T) {
 			"delete c", "create c", "ended c",
 			"delete b", "logs a", "delete a",
 		})
-		if got, want := logs.String(), "one line of a\nand another"; got != want {
-			t.Errorf("logs: got %q, want %q", got, want)
-		}
+		wantLines(t, "logs", logs.texts, []string{"a: one line of a\nand another"})
 	})
 }
 
@@ -258,7 +299,7 @@ func TestFailureStopsWhatIsQueued(t *testing.T) {
 				if !errors.As(err, &failure) || !errors.Is(err, boom) || len(failure.Failures) != 1 || failure.Interrupted != nil {
 					t.Fatalf("error: got %#v, want a RunError with the failure of b alone", err)
 				}
-				if c := failure.Failures[0].Containers; len(c) != 1 || c[0].ExitCode != 3 {
+				if c := failure.Failures[0].Findings; len(c) != 1 || c[0].ExitCode != 3 {
 					t.Errorf("containers: got %v, want the one that was inspected", c)
 				}
 			})
@@ -535,14 +576,78 @@ func TestLogsComeAsBlocks(t *testing.T) {
 			durations: map[string]time.Duration{"a": time.Second, "b": time.Second},
 			failures:  map[string]error{"a": errors.New("no"), "b": errors.New("no")},
 		}
-		var logs bytes.Buffer
+		var logs logTexts
 		runner := Runner{Cluster: cluster, Logs: &logs}
 		if _, err := runner.Run(t.Context(), mustPlan(t, all, 2)); err == nil {
 			t.Error("error: got none")
 		}
-		a, b := "[a] one line of a\n[a] and another\n", "[b] one line of b\n[b] and another\n"
-		if got := logs.String(); got != a+b && got != b+a {
-			t.Errorf("logs: got %q, want a block of each hook with its name on each line", got)
+		slices.Sort(logs.texts)
+		wantLines(t, "logs", logs.texts, []string{"a: one line of a\nand another", "b: one line of b\nand another"})
+	})
+}
+
+func TestFollowedPods(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		after time.Duration
+		want  []string
+	}{
+		{"from the start", 0, []string{"a started", "a: step 1", "a: step 2", "a Succeeded", "b started", "b: step 1", "b Succeeded"}},
+		{"of what takes long", 1100 * time.Millisecond, []string{"a started", "a: step 1", "a Succeeded", "b started", "b Succeeded"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cluster := &fakeCluster{durations: map[string]time.Duration{"a": 2 * time.Second, "b": time.Second}}
+				var told notices
+				runner := Runner{Cluster: cluster, Observer: &told, FollowPods: true, FollowAfter: test.after}
+				if _, err := runner.Run(t.Context(), mustPlan(t, jobs(0, "a", "b"), 1)); err != nil {
+					t.Fatal(err)
+				}
+				wantLines(t, "notices", told.lines[2:len(told.lines)-2], test.want)
+			})
+		})
+	}
+}
+
+// TestStreamedLogs: logs are read to their ends before hooks are deleted, though a hook
+// doesn't hold its slot for that.
+func TestStreamedLogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := &fakeCluster{
+			durations:  map[string]time.Duration{"a": 2 * time.Second, "b": time.Second},
+			drainTakes: 5 * time.Second,
+		}
+		all := jobs(0, "a", "b")
+		for _, h := range all {
+			h.DeletePolicies, h.LogPolicies = []DeletePolicy{DeleteSucceeded}, []LogPolicy{LogSucceeded}
+		}
+		var logs logTexts
+		runner := Runner{Cluster: cluster, Logs: &logs, StreamLogs: true}
+		begun := time.Now()
+		results, err := runner.Run(t.Context(), mustPlan(t, all, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantLines(t, "logs", logs.texts, []string{
+			"a: line 1 of a\n", "a: line 2 of a\n", "b: line 1 of b\n", "a: last line of a\n", "b: last line of b\n",
+		})
+		wantLines(t, "calls", cluster.log, []string{"create a", "ended a", "create b", "ended b", "delete b", "delete a"})
+		if took := results[1].CompletedAt.Sub(begun); took != 3*time.Second {
+			t.Errorf("the hooks took %v, want 3s", took)
+		}
+	})
+}
+
+// TestStreamedLogsThatDoNotEnd: what can't be read to its end holds nothing up for long.
+func TestStreamedLogsThatDoNotEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runner := Runner{Cluster: &fakeCluster{drainTakes: time.Hour}, Logs: new(logTexts), StreamLogs: true}
+		begun := time.Now()
+		if _, err := runner.Run(t.Context(), mustPlan(t, jobs(0, "a"), 1)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took != drainTimeout {
+			t.Errorf("the run took %v, want %v", took, drainTimeout)
 		}
 	})
 }

@@ -278,6 +278,10 @@ type expiryAsEvent struct{ dynamic.ResourceInterface }
 
 func (w expiryAsEvent) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	events, err := w.Watch(ctx, options)
+	return asEvent(events, err)
+}
+
+func asEvent(events watch.Interface, err error) (watch.Interface, error) {
 	var expired apierrors.APIStatus
 	if (apierrors.IsResourceExpired(err) || apierrors.IsGone(err)) && errors.As(err, &expired) {
 		status := expired.Status()

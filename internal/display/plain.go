@@ -1,6 +1,3 @@
-// Package display shows a person how an operation goes. Its displays are
-// observers of the engine's notices and write to stderr; stdout belongs to what
-// Helm prints.
 package display
 
 import (
@@ -9,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
@@ -17,36 +15,41 @@ import (
 // maxNamed is how many hooks a line lists before it only counts.
 const maxNamed = 10
 
-// Options says what a display shows.
-type Options struct {
-	// Progress shows each weight, and each hook's start and end. Otherwise
-	// only what went wrong or needs patience is shown.
-	Progress bool
-	// KeepGoing says that further hooks of a weight start after a failure.
-	KeepGoing bool
-	// Leave says how to leave at once after a first signal.
-	Leave string
-}
+// heartbeat is how often a plain display says what still runs.
+const heartbeat = 30 * time.Second
 
-// Plain writes one line per notice, fit for a log and for grep. Each line is one
-// call of Write, so lines stay whole if out is shared by goroutines, which is
-// then out's to allow. Errors of out are dropped: a display that fails must not
-// fail the operation.
-//
-// Like every observer it's told one notice at a time.
+// Plain writes one line per notice, fit for a log and for grep, and every 30 seconds
+// one that says what still runs. Each line is one call of Write, so lines stay whole
+// if out is shared by goroutines, which is then out's to allow.
 type Plain struct {
 	out     io.Writer
 	options Options
+	// quiet leaves out lines about what is under way.
+	quiet bool
 
+	beats sync.WaitGroup
+
+	mu sync.Mutex // guards what follows
 	// began is when the first event began.
-	began time.Time
+	began  time.Time
+	closed bool
+	// stop ends the heartbeat; nil if there is none.
+	stop chan struct{}
 	// Of the current event.
 	plan      *hooks.Plan
 	eventAt   time.Time
-	running   []*hooks.Hook
+	running   []*runningHook // in the order in which they started
 	started   int
 	succeeded int
-	failed    bool
+	failed    int
+}
+
+// runningHook is a hook that runs.
+type runningHook struct {
+	hook *hooks.Hook
+	at   time.Time
+	// activity is what its pods do, as far as known.
+	activity string
 }
 
 // NewPlain returns a display that writes to out.
@@ -54,22 +57,60 @@ func NewPlain(out io.Writer, options Options) *Plain {
 	return &Plain{out: out, options: options}
 }
 
+// Write implements [Display].
+func (p *Plain) Write(text []byte) (int, error) { return p.out.Write(text) }
+
+// Close implements [Display].
+func (p *Plain) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.endBeats()
+	p.mu.Unlock()
+	p.beats.Wait()
+}
+
+// Log implements [hooks.LogSink].
+func (p *Plain) Log(source hooks.LogSource, text []byte) {
+	p.mu.Lock()
+	serial := p.plan == nil || p.plan.Serial()
+	p.mu.Unlock()
+	_, _ = p.out.Write(logLines(serial, p.options.Color, source, text))
+}
+
 // Observe implements [hooks.Observer].
 func (p *Plain) Observe(n hooks.Notice) {
+	p.mu.Lock()
+	if !p.closed {
+		p.observe(n)
+	}
+	p.mu.Unlock()
+	if _, ok := n.(hooks.EventEnded); ok {
+		p.beats.Wait()
+	}
+}
+
+func (p *Plain) observe(n hooks.Notice) {
 	switch n := n.(type) {
 	case hooks.EventStarted:
 		now := time.Now()
 		if p.began.IsZero() {
 			p.began = now
 		}
-		p.plan, p.eventAt, p.running, p.started, p.succeeded, p.failed = n.Plan, now, nil, 0, 0, false
+		p.plan, p.eventAt, p.running, p.started, p.succeeded, p.failed = n.Plan, now, nil, 0, 0, 0
+		if p.options.Progress && !p.quiet {
+			p.beginBeats()
+		}
 	case hooks.TierStarted:
 		p.progress("%s, weight %d: %s", n.Event, n.Weight, contents(p.plan, n.Tier))
 	case hooks.HookStarted:
 		p.started++
-		p.running = append(p.running, n.Hook)
-		if n.Hook.RunsToCompletion() {
+		p.running = append(p.running, &runningHook{hook: n.Hook, at: n.At})
+		if n.Hook.RunsToCompletion() && !p.quiet {
 			p.hook(n.At, "started", n.Hook, "")
+		}
+	case hooks.HookProgressed:
+		if i := p.find(n.Hook); i >= 0 {
+			p.running[i].activity = oneLine(n.Activity)
 		}
 	case hooks.HookEnded:
 		p.ended(n)
@@ -82,6 +123,7 @@ func (p *Plain) Observe(n hooks.Notice) {
 		}
 		p.line("Interrupted: %s", text)
 	case hooks.EventEnded:
+		p.endBeats()
 		took := time.Since(p.eventAt).Seconds()
 		if n.Err == nil {
 			p.progress("%s: %s in %.1fs", p.plan.Event, count(p.plan.Len(), "hook", "hooks"), took)
@@ -91,9 +133,13 @@ func (p *Plain) Observe(n hooks.Notice) {
 	}
 }
 
+func (p *Plain) find(h *hooks.Hook) int {
+	return slices.IndexFunc(p.running, func(r *runningHook) bool { return r.hook == h })
+}
+
 func (p *Plain) ended(n hooks.HookEnded) {
 	r := n.Result
-	if i := slices.Index(p.running, r.Hook); i >= 0 {
+	if i := p.find(r.Hook); i >= 0 {
 		p.running = slices.Delete(p.running, i, i+1)
 	}
 	what, detail := strings.ToLower(string(r.Phase)), ""
@@ -108,22 +154,98 @@ func (p *Plain) ended(n hooks.HookEnded) {
 	}
 	if r.Err != nil {
 		detail += ": " + oneLine(r.Err.Problem())
+		if causes := r.Err.Causes(); causes != "" {
+			detail += " (" + oneLine(causes) + ")"
+		}
 	}
 	p.hook(r.CompletedAt, what, r.Hook, detail)
 
-	if r.Phase == hooks.Failed && !p.failed && !p.options.KeepGoing && len(p.running) > 0 {
-		p.progress("A hook failed: %s", waiting(n.Event, p.running, p.plan.Len()-p.started))
+	if r.Phase != hooks.Failed {
+		return
 	}
-	p.failed = p.failed || r.Phase == hooks.Failed
+	if p.failed++; p.failed == 1 && !p.options.KeepGoing && len(p.running) > 0 {
+		var running []*hooks.Hook
+		for _, r := range p.running {
+			running = append(running, r.hook)
+		}
+		p.progress("A hook failed: %s", waiting(n.Event, running, p.plan.Len()-p.started))
+	}
 }
 
-// hook writes what happened to a hook, and how long after the first event began.
+// hook writes what happened to a hook: when, and how long after the first event
+// began.
 func (p *Plain) hook(at time.Time, what string, h *hooks.Hook, detail string) {
 	if at.IsZero() {
 		at = time.Now()
 	}
 	elapsed := fmt.Sprintf("+%.1fs", max(0, at.Sub(p.began)).Seconds())
-	p.progress("  %-7s %-9s  %s%s", elapsed, what, Printable(h.String()), detail)
+	word := fmt.Sprintf("%-9s", what)
+	if p.options.Color {
+		switch what {
+		case "failed", "unknown":
+			word = colored(red, word)
+		case "succeeded", "created":
+			word = colored(green, word)
+		}
+	}
+	p.progress("  %s %-7s %s  %s%s", at.Local().Format(time.TimeOnly), elapsed, word, Printable(h.String()), detail)
+}
+
+// speak has a quiet display say what is under way, too.
+func (p *Plain) speak() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.quiet = false
+	p.beginBeats()
+}
+
+// beginBeats begins to say from time to time what still runs, until endBeats.
+func (p *Plain) beginBeats() {
+	stop := make(chan struct{})
+	p.stop = stop
+	p.beats.Go(func() {
+		ticks := time.NewTicker(heartbeat)
+		defer ticks.Stop()
+		for {
+			select {
+			case <-ticks.C:
+				p.mu.Lock()
+				if p.stop == stop {
+					p.beat()
+				}
+				p.mu.Unlock()
+			case <-stop:
+				return
+			}
+		}
+	})
+}
+
+func (p *Plain) endBeats() {
+	if p.stop != nil {
+		close(p.stop)
+		p.stop = nil
+	}
+}
+
+func (p *Plain) beat() {
+	if len(p.running) == 0 {
+		return
+	}
+	var names []string
+	for _, r := range p.running[:min(len(p.running), maxNamed)] {
+		name := fmt.Sprintf("%s %.0fs", Printable(r.hook.String()), time.Since(r.at).Seconds())
+		if r.activity != "" {
+			name += " (" + r.activity + ")"
+		}
+		names = append(names, name)
+	}
+	if more := len(p.running) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	now := time.Now()
+	p.progress("  %s +%.1fs  %s of %s still running: %s", now.Local().Format(time.TimeOnly), now.Sub(p.began).Seconds(),
+		count(len(p.running), "hook", "hooks"), p.plan.Event, strings.Join(names, ", "))
 }
 
 func (p *Plain) progress(format string, args ...any) {
@@ -193,4 +315,4 @@ func waiting(event hooks.Event, running []*hooks.Hook, queued int) string {
 	return fmt.Sprintf("%s; waiting for %s: %s.", text, count(len(running), "running hook", "running hooks"), strings.Join(names, ", "))
 }
 
-var _ hooks.Observer = (*Plain)(nil)
+var _ Display = (*Plain)(nil)

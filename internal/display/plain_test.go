@@ -4,12 +4,18 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
+
+func TestMain(m *testing.M) {
+	time.Local = time.UTC
+	os.Exit(m.Run())
+}
 
 func hook(kind, name string) *hooks.Hook {
 	objects, err := hooks.ParseObjects("{apiVersion: " + map[string]string{"Job": "batch/v1"}[kind] + ", kind: " + kind + "}")
@@ -58,13 +64,13 @@ func TestPlainProgress(t *testing.T) {
 		var out bytes.Buffer
 		tell(NewPlain(&out, options))
 		const want = `pre-install, weight -5: 1 object to set up, then 4 Jobs, at most 3 at once
-  +0.1s   created    ServiceAccount/sa
-  +1.2s   started    Job/migrate
-  +1.2s   started    Job/seed
-  +11.2s  failed     Job/seed  10.0s: 1 error occurred: * job seed failed: Backoff\x1b[2J
+  00:00:00 +0.1s   created    ServiceAccount/sa
+  00:00:01 +1.2s   started    Job/migrate
+  00:00:01 +1.2s   started    Job/seed
+  00:00:11 +11.2s  failed     Job/seed  10.0s: 1 error occurred: * job seed failed: Backoff\x1b[2J
 A hook failed: no further hook starts (2 of pre-install won't run); waiting for 1 running hook: Job/migrate.
-` + alarms + `  +11.2s  succeeded  Job/migrate  10.0s
-  +11.2s  failed     Job/late: deleting the object of an earlier run: no
+` + alarms + `  00:00:11 +11.2s  succeeded  Job/migrate  10.0s
+  00:00:11 +11.2s  failed     Job/late: deleting the object of an earlier run: no
 pre-install: 2 of 5 hooks succeeded in 11.2s
 `
 		if got := out.String(); got != want {
@@ -98,6 +104,58 @@ func TestWaiting(t *testing.T) {
 	} {
 		if got := waiting("pre-install", test.running, 0); got != test.want {
 			t.Errorf("waiting for %d hooks:\ngot  %s\nwant %s", len(test.running), got, test.want)
+		}
+	}
+}
+
+// TestHeartbeat: a log says every half a minute what still runs and what it does.
+func TestHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		p := NewPlain(&out, options)
+		var all []*hooks.Hook
+		for i := range 12 {
+			all = append(all, hook("Job", fmt.Sprintf("job-%02d", i)))
+		}
+		plan, err := hooks.NewPlan("pre-install", all, 12)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Observe(hooks.EventStarted{Plan: plan})
+		for _, h := range all {
+			p.Observe(hooks.HookStarted{Hook: h, At: time.Now()})
+		}
+		p.Observe(hooks.HookProgressed{Hook: all[1], Activity: "ImagePullBackOff: \x1b[2J"})
+		time.Sleep(31 * time.Second)
+		out.Reset()
+		time.Sleep(30 * time.Second)
+		p.Observe(hooks.EventEnded{Err: errors.New("no")})
+		const want = `  00:01:00 +60.0s  12 hooks of pre-install still running: Job/job-00 60s, Job/job-01 60s (ImagePullBackOff: \x1b[2J), Job/job-02 60s, Job/job-03 60s, Job/job-04 60s, Job/job-05 60s, Job/job-06 60s, Job/job-07 60s, Job/job-08 60s, Job/job-09 60s, and 2 more
+pre-install: 0 of 12 hooks succeeded in 61.0s
+`
+		if got := out.String(); got != want {
+			t.Errorf("got:\n%s\nwant:\n%s", got, want)
+		}
+	})
+}
+
+func TestLogLines(t *testing.T) {
+	source := hooks.LogSource{Hook: hook("Job", "migrate\x1b"), Pod: "p", Container: "main", Alone: true, Attempt: 1}
+	several := source
+	several.Alone, several.Attempt = false, 3
+	const text = "\x1b[32mgreen\x1b[0m\tand \x1b]0;title\x07\r\nhalf a line"
+	for _, test := range []struct {
+		serial bool
+		source hooks.LogSource
+		want   string
+	}{
+		{true, source, text},
+		{false, source, "[migrate\\x1b] green\tand \n[migrate\\x1b] half a line\n"},
+		{false, several, "[migrate\\x1b/main#3] green\tand \n[migrate\\x1b/main#3] half a line\n"},
+		{false, hooks.LogSource{Hook: source.Hook}, "[migrate\\x1b] green\tand \n[migrate\\x1b] half a line\n"},
+	} {
+		if got := string(logLines(test.serial, false, test.source, []byte(text))); got != test.want {
+			t.Errorf("lines of %+v: got %q, want %q", test.source, got, test.want)
 		}
 	}
 }

@@ -6,9 +6,9 @@ import (
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
 
-// convert returns a release's hook in the engine's terms. namespace is the
+// Convert returns a release's hook in the engine's terms. namespace is the
 // release's.
-func convert(h *release.Hook, namespace string) (*hooks.Hook, error) {
+func Convert(h *release.Hook, namespace string) (*hooks.Hook, error) {
 	objects, err := hooks.ParseObjects(h.Manifest)
 	if err != nil {
 		return nil, err

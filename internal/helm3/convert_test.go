@@ -58,7 +58,7 @@ func TestSerialPlanIsHelmsOrder(t *testing.T) {
 
 		var converted []*hooks.Hook
 		for _, h := range recorded {
-			hook, err := convert(h, "ns")
+			hook, err := Convert(h, "ns")
 			if err != nil {
 				t.Fatal(err)
 			}

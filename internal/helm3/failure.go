@@ -1,9 +1,11 @@
 package helm3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,7 +14,7 @@ import (
 )
 
 // hookFailure says in Helm's words why an event failed. They go into the record's
-// description, so they hold no logs; those are in [Details].
+// description, so they hold no logs; those are in [detailedError].
 type hookFailure struct {
 	*hooks.RunError
 	serial  bool
@@ -90,6 +92,8 @@ func (e *hookFailure) item(failure *hooks.HookError) string {
 			text = fmt.Sprintf("unable to build kubernetes object for deleting hook %s: %s", failure.Hook.Path, text)
 		case errors.Is(failure, hooks.ErrTimeout) && e.serial:
 			text = context.DeadlineExceeded.Error()
+		case errors.Is(failure, hooks.ErrTimeout):
+			text = fmt.Sprintf("deleting %s: not gone after %v (--timeout): %s", failure.Hook, e.timeout, text)
 		case !e.serial:
 			text = fmt.Sprintf("deleting %s: %s", failure.Hook, text)
 		}
@@ -107,8 +111,8 @@ func (e *hookFailure) item(failure *hooks.HookError) string {
 			}
 			text = fmt.Sprintf("%s %s: %s", strings.ToLower(failure.Hook.Kind), failure.Hook.Name, text)
 		}
-		if said := containers(failure.Containers); said != "" {
-			text += " (" + said + ")"
+		if causes := failure.Causes(); causes != "" {
+			text += " (" + display.Printable(causes) + ")"
 		}
 	}
 	return text
@@ -119,22 +123,8 @@ func isUnmapped(err error) bool {
 	return errors.As(err, &unmapped)
 }
 
-// containers returns why containers failed, in one line.
-func containers(reports []hooks.ContainerReport) string {
-	said := make([]string, len(reports))
-	for i, c := range reports {
-		said[i] = fmt.Sprintf("pod %s, container %s: %s", c.Pod, c.Container, c.Reason)
-		if c.Ended {
-			said[i] += fmt.Sprintf(", exit code %d", c.ExitCode)
-		}
-		if c.Message != "" {
-			said[i] += ": " + display.Printable(strings.TrimSpace(c.Message))
-		}
-	}
-	return strings.Join(said, "; ")
-}
-
-// detailedError adds to an error what the containers of the failed hooks logged.
+// detailedError adds to an error what a person needs to know about the hooks that
+// have caused it.
 type detailedError struct {
 	error
 	details string
@@ -147,23 +137,19 @@ func (e *detailedError) Error() string {
 	return strings.TrimRight(e.error.Error(), "\n") + "\n" + e.details
 }
 
-// withDetails adds the last log lines of failed containers to an error that
-// failing hooks have caused. They don't belong into the release record.
+// withDetails adds to an error that failing hooks have caused how long each had
+// run, the last log lines of its containers and how to look further. They don't
+// belong into the release record. Where hooks run as by Helm, there are none unless
+// log lines were asked for.
 func (o *Operation) withDetails(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || o.opts.Parallelism <= 1 && o.opts.LogTail == 0 {
+		return err
 	}
 	var details strings.Builder
 	for _, event := range o.failures {
 		for _, failure := range event.Failures {
-			for _, c := range failure.Containers {
-				if len(c.Log) == 0 {
-					continue
-				}
-				fmt.Fprintf(&details, "last lines of %s (pod %s, container %s):\n", failure.Hook, c.Pod, c.Container)
-				for _, line := range c.Log {
-					fmt.Fprintf(&details, "  | %s\n", display.Printable(line))
-				}
+			if failure.Op == hooks.OpWait {
+				o.detail(&details, failure)
 			}
 		}
 	}
@@ -171,4 +157,37 @@ func (o *Operation) withDetails(err error) error {
 		return err
 	}
 	return &detailedError{err, strings.TrimRight(details.String(), "\n")}
+}
+
+// detail writes the details of a hook that has failed while it ran.
+func (o *Operation) detail(details *strings.Builder, failure *hooks.HookError) {
+	h := failure.Hook
+	what := "failed"
+	if errors.Is(failure, hooks.ErrTimeout) {
+		what = "not done"
+	}
+	fmt.Fprintf(details, "%s, %s hook of weight %d: %s after %.1fs\n", display.Printable(h.String()), failure.Event, h.Weight, what, failure.After.Seconds())
+	for _, f := range failure.Findings {
+		if len(f.Log) == 0 {
+			continue
+		}
+		fmt.Fprintf(details, "  last lines of pod %s, container %s:\n", f.Pod, f.Container)
+		for _, line := range f.Log {
+			fmt.Fprintf(details, "  | %s\n", display.Printable(line))
+		}
+	}
+	if slices.Contains(h.DeletePolicies, hooks.DeleteFailed) {
+		fmt.Fprintf(details, "  deleted since, by its policy %s\n", hooks.DeleteFailed)
+		return
+	}
+	namespace := h.Namespace
+	if len(h.Objects) == 1 {
+		namespace = cmp.Or(h.Objects[0].GetNamespace(), namespace)
+	}
+	kubectl := cmp.Or(o.opts.Kubectl, "kubectl")
+	resource := display.Printable(strings.ToLower(h.Kind) + "/" + h.Name)
+	fmt.Fprintf(details, "  look further: %s --namespace %s describe %s\n", kubectl, namespace, resource)
+	if slices.ContainsFunc(failure.Findings, func(f hooks.Finding) bool { return f.Ended }) {
+		fmt.Fprintf(details, "                %s --namespace %s logs %s --all-containers\n", kubectl, namespace, resource)
+	}
 }

@@ -13,12 +13,12 @@ import (
 func TestFailuresHaveHelmsWords(t *testing.T) {
 	hook := &hooks.Hook{Kind: "Job", Name: "a", Path: "chart/templates/a.yaml"}
 	other := &hooks.Hook{Kind: "Job", Name: "b", Path: "chart/templates/b.yaml"}
-	failed := func(h *hooks.Hook, op string, err error, containers ...hooks.ContainerReport) *hooks.HookError {
-		return &hooks.HookError{Event: "pre-install", Hook: h, Op: op, Err: err, Containers: containers}
+	failed := func(h *hooks.Hook, op string, err error, findings ...hooks.Finding) *hooks.HookError {
+		return &hooks.HookError{Event: "pre-install", Hook: h, Op: op, Err: err, Findings: findings}
 	}
 	backoff := &hooks.EndedBadly{Kind: "Job", Name: "a", Reason: "BackoffLimitExceeded"}
 	unmapped := &hooks.MappingError{Name: "a", Err: errors.New("no matches")}
-	report := hooks.ContainerReport{Pod: "a-x", Container: "main", Reason: "Error", ExitCode: 3, Ended: true, Log: []string{"secret"}}
+	report := hooks.Finding{Pod: "a-x", Container: "main", Reason: "Error", ExitCode: 3, Ended: true, Log: []string{"secret"}}
 
 	for _, test := range []struct {
 		name   string
@@ -64,18 +64,38 @@ func TestFailuresHaveHelmsWords(t *testing.T) {
 	}
 }
 
-func TestLogsAreInTheErrorAndNotInTheRecord(t *testing.T) {
-	hook := &hooks.Hook{Kind: "Job", Name: "a"}
-	failure := &hooks.HookError{Hook: hook, Op: hooks.OpWait, Err: hooks.ErrTimeout, Containers: []hooks.ContainerReport{
-		{Pod: "a-x", Container: "main", Reason: "Error", Log: []string{"first", "red \x1b[31m"}},
-	}}
-	o := &Operation{failures: []*hooks.RunError{{Failures: []*hooks.HookError{failure}}}}
-	recorded := &hookFailure{o.failures[0], false, 0}
-	if strings.Contains(recorded.Error(), "first") {
-		t.Errorf("what is recorded holds a log: %q", recorded)
+func TestDetailsAreInTheErrorAndNotInTheRecord(t *testing.T) {
+	hook := &hooks.Hook{Kind: "Job", Name: "a", Namespace: "shop", Weight: 3}
+	gone := &hooks.Hook{Kind: "Pod", Name: "b", Namespace: "shop", DeletePolicies: []hooks.DeletePolicy{hooks.DeleteFailed}}
+	failures := []*hooks.HookError{
+		{Event: "pre-install", Hook: hook, Op: hooks.OpWait, Err: &hooks.EndedBadly{Kind: "Job", Name: "a"}, After: 1234 * time.Millisecond, Findings: []hooks.Finding{
+			{Pod: "a-x", Container: "main", Reason: "Error", Ended: true, Log: []string{"first", "red \x1b[31m"}},
+		}},
+		{Event: "pre-install", Hook: gone, Op: hooks.OpWait, Err: hooks.ErrTimeout, After: time.Minute},
+		{Event: "pre-install", Hook: hook, Op: hooks.OpCreate, Err: errors.New("no")},
 	}
-	want := "\nlast lines of Job/a (pod a-x, container main):\n  | first\n  | red \\x1b[31m"
+	o := &Operation{
+		opts:     Options{Parallelism: 2, Kubectl: "kubectl --context c"},
+		failures: []*hooks.RunError{{Failures: failures}},
+	}
+	recorded := &hookFailure{o.failures[0], false, 0}
+	if text := recorded.Error(); strings.Contains(text, "first") || strings.Contains(text, "kubectl") {
+		t.Errorf("what is recorded holds details: %q", text)
+	}
+	const want = `
+Job/a, pre-install hook of weight 3: failed after 1.2s
+  last lines of pod a-x, container main:
+  | first
+  | red \x1b[31m
+  look further: kubectl --context c --namespace shop describe job/a
+                kubectl --context c --namespace shop logs job/a --all-containers
+Pod/b, pre-install hook of weight 0: not done after 60.0s
+  deleted since, by its policy hook-failed`
 	if got := o.withDetails(recorded).Error(); !strings.HasSuffix(got, want) {
-		t.Errorf("error: got %q, want it to end with %q", got, want)
+		t.Errorf("error:\n%s\nwant it to end with:\n%s", got, want)
+	}
+	o.opts.Parallelism = 1
+	if got := o.withDetails(recorded); got != error(recorded) {
+		t.Errorf("a serial operation's error has details: %v", got)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -30,9 +29,24 @@ type Options struct {
 	Stop <-chan struct{}
 	// Observer is told what happens. May be nil.
 	Observer hooks.Observer
-	// LogOutput is where the logs go that hooks ask to be shown by the
-	// annotation helm.sh/hook-output-log-policy. Nil: nowhere.
-	LogOutput io.Writer
+	// Logs takes the logs that hooks ask to be shown by the annotation
+	// helm.sh/hook-output-log-policy, and with StreamLogs all logs. Nil:
+	// nobody.
+	Logs       hooks.LogSink
+	StreamLogs bool
+	// LogTail is how many last lines of the log of each failed container
+	// an error holds.
+	LogTail int
+	// FollowPods has Observer told what the pods of hooks do that have run
+	// for FollowAfter.
+	FollowPods  bool
+	FollowAfter time.Duration
+	// History takes the revisions of the release that Helm has read before
+	// hooks run. May be nil.
+	History func([]*release.Release)
+	// Kubectl is how the user would call kubectl for the same cluster, for
+	// errors. Empty: kubectl.
+	Kubectl string
 	// UserAgent tells the API server's log which requests are the hooks', as
 	// against Helm's. Empty: the name and the version of the Go module.
 	UserAgent string
@@ -71,6 +85,8 @@ type Operation struct {
 	// twoErrors says that both waiting for the deletion and post-delete hooks
 	// failed, for which Helm's Uninstall takes one error.
 	twoErrors bool
+	// ran is the first release of which hooks ran.
+	ran *release.Release
 	// converted are the hooks of the release that was last asked for.
 	converted *releaseHooks
 	// hookErr is why the pending release failed, if hooks are why.
@@ -105,6 +121,11 @@ func (o *Operation) takeOver(wait, disableHooks *bool, timeout time.Duration) {
 func New(cfg *action.Configuration, opts Options) *Operation {
 	return &Operation{cfg: cfg, opts: opts}
 }
+
+// Ran returns the release of which the operation has run hooks, with what became of
+// them; of the failed upgrade where that was rolled back. It's nil if none ran, and
+// belongs to the operation until that has returned.
+func (o *Operation) Ran() *release.Release { return o.ran }
 
 // attach decorates the configuration's storage driver and kube client for the
 // time of an operation. It reports false where there is nothing to decorate: with
@@ -359,7 +380,7 @@ func (o *Operation) hooksOf(rel *release.Release) (*releaseHooks, error) {
 	}
 	all := &releaseHooks{release: rel, origin: make(map[*hooks.Hook]*release.Hook, len(rel.Hooks))}
 	for _, h := range rel.Hooks {
-		hook, err := convert(h, rel.Namespace)
+		hook, err := Convert(h, rel.Namespace)
 		if err != nil {
 			return nil, fmt.Errorf("unable to build kubernetes object for hook %s: %w", h.Path, err)
 		}
@@ -395,12 +416,19 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 
 	recorder := newRecorder(rel, all.origin, o.records.update, o.cfg.Log)
 	runner := hooks.Runner{
-		Cluster:   cluster,
-		Observer:  hooks.Observers(recorder, o.opts.Observer),
-		Timeout:   o.asked.timeout,
-		KeepGoing: o.opts.KeepGoing,
-		Stop:      o.opts.Stop,
-		Logs:      o.opts.LogOutput,
+		Cluster:     cluster,
+		Observer:    hooks.Observers(recorder, o.opts.Observer),
+		Timeout:     o.asked.timeout,
+		KeepGoing:   o.opts.KeepGoing,
+		Stop:        o.opts.Stop,
+		Logs:        o.opts.Logs,
+		StreamLogs:  o.opts.StreamLogs,
+		LogTail:     o.opts.LogTail,
+		FollowPods:  o.opts.FollowPods,
+		FollowAfter: o.opts.FollowAfter,
+	}
+	if o.ran == nil {
+		o.ran = rel
 	}
 	o.setRecorder(recorder)
 	_, err = runner.Run(o.ctx, plan)

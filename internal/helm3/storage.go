@@ -51,6 +51,15 @@ func (d *storageDriver) Create(key string, rel *release.Release) error {
 	return nil
 }
 
+// Query implements [driver.Queryor].
+func (d *storageDriver) Query(labels map[string]string) ([]*release.Release, error) {
+	found, err := d.Driver.Query(labels)
+	if o := d.operation; o.opts.History != nil && o.pending == nil && err == nil {
+		o.opts.History(found)
+	}
+	return found, err
+}
+
 // Update implements [driver.Updator].
 func (d *storageDriver) Update(key string, rel *release.Release) error {
 	o := d.operation

@@ -17,6 +17,9 @@ parallel-hooks.test/exit-code: {{ has .name .root.Values.failing | ternary "1" "
 {{- with get .root.Values.logs .name }}
 parallel-hooks.test/logs: {{ . | quote }}
 {{- end }}
+{{- with .root.Values.logRate }}
+parallel-hooks.test/log-rate: {{ . | quote }}
+{{- end }}
 {{- end -}}
 
 {{/*

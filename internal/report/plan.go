@@ -1,0 +1,316 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"helm.sh/helm/v3/pkg/release"
+	"sigs.k8s.io/yaml"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
+)
+
+// Plan says which hooks an operation would run when.
+type Plan struct {
+	SchemaVersion int    `json:"schemaVersion"`
+	Release       string `json:"release"`
+	Namespace     string `json:"namespace"`
+	// Operation is "install" or "upgrade".
+	Operation   string `json:"operation"`
+	Parallelism int    `json:"parallelism"`
+	// Seconds is how long all events' hooks are expected to take, SerialSeconds
+	// how long one after another. Hooks whose time is not known count nothing.
+	Seconds       float64 `json:"seconds"`
+	SerialSeconds float64 `json:"serialSeconds"`
+	// Unknown is how many hooks have no recorded time.
+	Unknown int         `json:"unknown"`
+	Events  []PlanEvent `json:"events"`
+}
+
+// PlanEvent is the part of a plan for one event.
+type PlanEvent struct {
+	Name    string     `json:"event"`
+	Seconds float64    `json:"seconds"`
+	Tiers   []PlanTier `json:"tiers"`
+}
+
+// PlanTier is the hooks of one weight. Its stages run one after another.
+type PlanTier struct {
+	Weight int         `json:"weight"`
+	Stages []PlanStage `json:"stages"`
+}
+
+// PlanStage is the hooks of a tier that may run at once, in the order in which
+// they start.
+type PlanStage struct {
+	// Kind is that of objects to set up; empty for Jobs and Pods, and where
+	// hooks run one after another.
+	Kind  string     `json:"kind,omitempty"`
+	Hooks []PlanHook `json:"hooks"`
+}
+
+// PlanHook is a hook that would run.
+type PlanHook struct {
+	Name  string `json:"name"`
+	Kind  string `json:"kind"`
+	Path  string `json:"path"`
+	Slots int    `json:"slots"`
+	// After are the hooks of the same stage that it waits for.
+	After []string `json:"after,omitempty"`
+	after []int    // the same by their places in the stage
+	// Start is when it's expected to start, from the event's start, and
+	// Seconds how long it's expected to take; nil if that isn't known.
+	Start   float64  `json:"start"`
+	Seconds *float64 `json:"seconds"`
+}
+
+// History says how long hooks took in earlier revisions.
+type History map[string]time.Duration
+
+// historyLength is from how many revisions a hook's time is taken, at most.
+const historyLength = 5
+
+// NewHistory reads from the records of revisions how long each hook took: the
+// median of the newest ones in which it ran to a good end.
+func NewHistory(revisions []*release.Release) History {
+	newest := slices.Clone(revisions)
+	slices.SortFunc(newest, func(a, b *release.Release) int { return b.Version - a.Version })
+	times := map[string][]time.Duration{}
+	for _, rel := range newest {
+		for _, h := range rel.Hooks {
+			key := h.Kind + "/" + h.Name
+			if h.LastRun.Phase == release.HookPhaseSucceeded && ranIn(rel, h) && len(times[key]) < historyLength {
+				times[key] = append(times[key], took(h))
+			}
+		}
+	}
+	history := History{}
+	for key, all := range times {
+		slices.Sort(all)
+		history[key] = (all[(len(all)-1)/2] + all[len(all)/2]) / 2
+	}
+	return history
+}
+
+// NewPlan returns the plan of the hooks that installing or upgrading to rel, which
+// was rendered for that and never recorded, would run. The error is one of an
+// annotation that can't be followed.
+func NewPlan(rel *release.Release, install bool, parallelism int, history History) (*Plan, error) {
+	p := &Plan{
+		SchemaVersion: SchemaVersion, Release: rel.Name, Namespace: rel.Namespace,
+		Operation: "upgrade", Parallelism: max(1, parallelism), Events: []PlanEvent{},
+	}
+	events := byUpgrade
+	if install {
+		p.Operation, events = "install", byInstall
+	}
+	var all []*hooks.Hook
+	for _, h := range rel.Hooks {
+		hook, err := helm3.Convert(h, rel.Namespace)
+		if err != nil {
+			return nil, fmt.Errorf("reading hook %s: %w", h.Path, err)
+		}
+		all = append(all, hook)
+	}
+	// What can't be followed is refused at whatever event, as by the operation.
+	for _, event := range lifecycle {
+		if _, err := hooks.NewPlan(hooks.Event(event), all, parallelism); err != nil {
+			return nil, err
+		}
+	}
+	var total, serial time.Duration
+	for _, event := range events {
+		planned, err := hooks.NewPlan(hooks.Event(event), all, parallelism)
+		if err != nil {
+			return nil, err
+		}
+		if planned.Len() == 0 {
+			continue
+		}
+		forecast := planned.Forecast(func(h *hooks.Hook) time.Duration { return history[h.String()] })
+		var end time.Duration
+		for _, f := range forecast {
+			end = max(end, f.End)
+			serial += f.End - f.Start
+		}
+		total += end
+		p.Events = append(p.Events, newPlanEvent(planned, forecast, end, history))
+	}
+	p.Seconds, p.SerialSeconds = seconds(total), seconds(serial)
+	for h := range p.hooks() {
+		if h.Seconds == nil {
+			p.Unknown++
+		}
+	}
+	return p, nil
+}
+
+// newPlanEvent pairs a plan with its forecast, which is in plan order.
+func newPlanEvent(planned *hooks.Plan, forecast []hooks.Forecast, end time.Duration, history History) PlanEvent {
+	event := PlanEvent{Name: string(planned.Event), Seconds: seconds(end)}
+	for _, tier := range planned.Tiers {
+		shown := PlanTier{Weight: tier.Weight}
+		for _, stage := range tier.Stages {
+			part := PlanStage{Kind: stage.Kind}
+			for _, step := range stage.Steps {
+				hook := PlanHook{
+					Name: step.Hook.Name, Kind: step.Hook.Kind, Path: step.Hook.Path, Slots: step.Slots,
+					Start: seconds(forecast[0].Start), after: step.After,
+				}
+				if took, ok := history[step.Hook.String()]; ok {
+					s := seconds(took)
+					hook.Seconds = &s
+				}
+				for _, i := range step.After {
+					hook.After = append(hook.After, stage.Steps[i].Hook.String())
+				}
+				part.Hooks = append(part.Hooks, hook)
+				forecast = forecast[1:]
+			}
+			shown.Stages = append(shown.Stages, part)
+		}
+		event.Tiers = append(event.Tiers, shown)
+	}
+	return event
+}
+
+func (p *Plan) hooks() func(yield func(*PlanHook) bool) {
+	return func(yield func(*PlanHook) bool) {
+		for _, event := range p.Events {
+			for _, tier := range event.Tiers {
+				for _, stage := range tier.Stages {
+					for i := range stage.Hooks {
+						if !yield(&stage.Hooks[i]) {
+							return
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// WriteTable writes the plan for a person.
+func (p *Plan) WriteTable(out io.Writer) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "To %s %s in namespace %s, %s\n", p.Operation, display.Printable(p.Release), display.Printable(p.Namespace), p.atOnce())
+	if len(p.Events) == 0 {
+		b.WriteString("\nNo hook would run.\n")
+	}
+	for _, event := range p.Events {
+		fmt.Fprintf(&b, "\n%s: %s\n", event.Name, p.expected(event.Seconds))
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "WEIGHT\tSTAGE\tHOOK\tSTARTS\tTAKES\tSLOTS\tWAITS FOR")
+		for _, tier := range event.Tiers {
+			for number, stage := range tier.Stages {
+				for _, h := range stage.Hooks {
+					takes := "?"
+					if h.Seconds != nil {
+						takes = inSeconds(*h.Seconds)
+					}
+					fmt.Fprintf(w, "%d\t%d\t%s\t+%s\t%s\t%d\t%s\n", tier.Weight, number+1, display.Printable(h.Kind+"/"+h.Name), inSeconds(h.Start), takes, h.Slots, display.Printable(strings.Join(h.After, ", ")))
+				}
+			}
+		}
+		_ = w.Flush() // to a buffer
+	}
+	if len(p.Events) > 0 {
+		fmt.Fprintf(&b, "\nExpected: %s, one after another %s.%s\n", inSeconds(p.Seconds), inSeconds(p.SerialSeconds), p.caveat())
+	}
+	_, err := out.Write(trimLines(b.Bytes()))
+	return err
+}
+
+func (p *Plan) atOnce() string {
+	if p.Parallelism == 1 {
+		return "one hook after another"
+	}
+	return fmt.Sprintf("up to %d hooks of equal weight at once", p.Parallelism)
+}
+
+func (p *Plan) expected(s float64) string {
+	if p.Unknown > 0 {
+		return "at least " + inSeconds(s)
+	}
+	return inSeconds(s)
+}
+
+// caveat says what the forecast doesn't know.
+func (p *Plan) caveat() string {
+	switch p.Unknown {
+	case 0:
+		return ""
+	case 1:
+		return " For 1 hook no earlier revision has recorded a time; it counts nothing."
+	default:
+		return fmt.Sprintf(" For %d hooks no earlier revision has recorded a time; they count nothing.", p.Unknown)
+	}
+}
+
+// trimLines removes the blanks that padding leaves at the ends of lines.
+func trimLines(text []byte) []byte {
+	var out bytes.Buffer
+	for line := range bytes.Lines(text) {
+		out.Write(bytes.TrimRight(line, " \n"))
+		out.WriteByte('\n')
+	}
+	return out.Bytes()
+}
+
+// WriteJSON writes the plan as one JSON object.
+func (p *Plan) WriteJSON(out io.Writer) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(p)
+}
+
+// WriteYAML writes what WriteJSON writes, as YAML.
+func (p *Plan) WriteYAML(out io.Writer) error {
+	text, err := yaml.Marshal(p)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(text)
+	return err
+}
+
+// WriteMermaid writes which hook comes after which as a flowchart in the language
+// of Mermaid: a box for each tier and stage, with arrows where one waits for
+// another.
+func (p *Plan) WriteMermaid(out io.Writer) error {
+	var b bytes.Buffer
+	b.WriteString("flowchart LR\n")
+	n, before := 0, ""
+	for _, event := range p.Events {
+		for _, tier := range event.Tiers {
+			for _, stage := range tier.Stages {
+				n++
+				box := fmt.Sprintf("s%d", n)
+				fmt.Fprintf(&b, "  subgraph %s [\"%s, weight %d\"]\n", box, plainName(event.Name), tier.Weight)
+				for i, h := range stage.Hooks {
+					fmt.Fprintf(&b, "    %sh%d[\"%s\"]\n", box, i, plainName(h.Kind+"/"+h.Name))
+				}
+				b.WriteString("  end\n")
+				for i, h := range stage.Hooks {
+					for _, after := range h.after {
+						fmt.Fprintf(&b, "  %sh%d --> %sh%d\n", box, after, box, i)
+					}
+				}
+				if before != "" {
+					fmt.Fprintf(&b, "  %s --> %s\n", before, box)
+				}
+				before = box
+			}
+		}
+	}
+	_, err := out.Write(b.Bytes())
+	return err
+}
