@@ -57,7 +57,8 @@ func TestFailingHook(t *testing.T) {
 	if got.code != 1 || !strings.Contains(got.stderr, "Error: INSTALLATION FAILED: "+words) {
 		t.Errorf("want exit code 1 and Helm's words; got: %v", got)
 	}
-	if !strings.Contains(got.stderr, "last lines of Job/job-0-01 (pod job-0-01-") {
+	if !strings.Contains(got.stderr, "\nJob/job-0-01, pre-install hook of weight 0: failed after ") ||
+		!strings.Contains(got.stderr, "\n  last lines of pod job-0-01-") {
 		t.Errorf("want the log of the failed container; got: %v", got)
 	}
 	rel := s.mustBeFailed("failing")

@@ -67,6 +67,22 @@ func (s *session) hold(operation admissionv1.OperationType, resource, condition 
 	s.t.Helper()
 	reached, gone := make(chan struct{}), make(chan struct{})
 	reach, letGo := sync.OnceFunc(func() { close(reached) }), sync.OnceFunc(func() { close(gone) })
+	s.admit(operation, resource, condition, func(ctx context.Context) (denied string) {
+		reach()
+		select {
+		case <-gone:
+		case <-ctx.Done():
+		}
+		return ""
+	})
+	s.t.Cleanup(letGo)
+	return &held{reached, letGo}
+}
+
+// admit has a webhook of the API server asked about such operations on a resource of the core group in the session's
+// namespace for which a CEL condition is true. decide returns why one is denied; empty: it isn't.
+func (s *session) admit(operation admissionv1.OperationType, resource, condition string, decide func(context.Context) (denied string)) {
+	s.t.Helper()
 	var probed atomic.Bool
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review reviewv1.AdmissionReview
@@ -74,16 +90,12 @@ func (s *session) hold(operation admissionv1.OperationType, resource, condition 
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		review.Response = &reviewv1.AdmissionResponse{UID: review.Request.UID, Allowed: true}
 		if dry := review.Request.DryRun; dry != nil && *dry {
 			probed.Store(true)
-		} else {
-			reach()
-			select {
-			case <-gone:
-			case <-r.Context().Done():
-			}
+		} else if denied := decide(r.Context()); denied != "" {
+			review.Response.Allowed, review.Response.Result = false, &metav1.Status{Message: denied}
 		}
-		review.Response = &reviewv1.AdmissionResponse{UID: review.Request.UID, Allowed: true}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(review) // who asked may have gone
 	}))
@@ -97,9 +109,9 @@ func (s *session) hold(operation admissionv1.OperationType, resource, condition 
 		}
 	}
 	configuration, err := webhooks.Create(s.t.Context(), &admissionv1.ValidatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: "holding-"},
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "admission-"},
 		Webhooks: []admissionv1.ValidatingWebhook{{
-			Name: "holding.parallel-hooks.test",
+			Name: "admission.parallel-hooks.test",
 			ClientConfig: admissionv1.WebhookClientConfig{
 				URL:      &server.URL,
 				CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
@@ -109,7 +121,7 @@ func (s *session) hold(operation admissionv1.OperationType, resource, condition 
 			TimeoutSeconds:          &seconds,
 			AdmissionReviewVersions: []string{"v1"},
 			MatchConditions: []admissionv1.MatchCondition{{
-				Name: "held-or-probe",
+				Name: "asked-or-probe",
 				Expression: fmt.Sprintf("(has(request.dryRun) && request.dryRun) || request.operation == %q && request.resource.resource == %q && (%s)",
 					operation, resource, condition),
 			}},
@@ -126,7 +138,6 @@ func (s *session) hold(operation admissionv1.OperationType, resource, condition 
 		if err := webhooks.Delete(ctx, configuration.Name, metav1.DeleteOptions{}); err != nil {
 			s.t.Errorf("deleting the webhook: %v", err)
 		}
-		letGo()
 		server.Close()
 	})
 
@@ -141,5 +152,4 @@ func (s *session) hold(operation admissionv1.OperationType, resource, condition 
 	if err != nil {
 		s.t.Fatalf("waiting for the webhook to be asked: %v", err)
 	}
-	return &held{reached, letGo}
 }

@@ -3,16 +3,20 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/creack/pty"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
@@ -40,6 +44,7 @@ const (
 	wholeTime   quantity = "whole s" // of the command
 	firstTime   quantity = "hooks s, first install"
 	aloneTime   quantity = "hooks s, empty namespace"
+	silentTime  quantity = "hooks s, nothing shown"
 	throughHelm quantity = "whole s, through helm"
 	peakMemory  quantity = "peak MB"
 	aloneMem    quantity = "peak MB, empty namespace"
@@ -166,6 +171,10 @@ type command struct {
 	binary             string
 	namespace, release string
 	args               []string
+	// stdout is where that goes; nil: only errors show it.
+	stdout io.Writer
+	// terminal has the command see a terminal.
+	terminal bool
 	// workload is the hooks that it runs, of which no more than parallelism at once; none: no matter.
 	workload    workload
 	parallelism int
@@ -248,8 +257,17 @@ func (t *trial) execute(ctx context.Context, c command) (_ sample, begin time.Ti
 	}
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
+	if c.stdout != nil {
+		cmd.Stdout = c.stdout
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	seen := func() {}
+	if c.terminal {
+		if seen, err = onTerminal(cmd, &output); err != nil {
+			return nil, begin, err
+		}
+	}
 	begin = time.Now()
 	peak := 0.0
 	if err = cmd.Start(); err == nil {
@@ -257,11 +275,33 @@ func (t *trial) execute(ctx context.Context, c command) (_ sample, begin time.Ti
 		err = cmd.Wait()
 		peak = stop()
 	}
+	seen()
 	took := time.Since(begin)
 	if err != nil {
 		return nil, begin, fmt.Errorf("%s %s: %w\n%s", c.binary, strings.Join(c.args, " "), err, output.Bytes())
 	}
 	return sample{wholeTime: took.Seconds(), peakMemory: peak}, begin, nil
+}
+
+// onTerminal gives a command that is about to start a terminal, of which output takes what it shows. The function that
+// it returns takes the terminal away.
+func onTerminal(cmd *exec.Cmd, output io.Writer) (remove func(), err error) {
+	ours, theirs, err := pty.Open()
+	if err != nil {
+		return nil, err
+	}
+	if err := pty.Setsize(ours, &pty.Winsize{Rows: 50, Cols: 160}); err != nil {
+		return nil, errors.Join(err, ours.Close(), theirs.Close())
+	}
+	cmd.Stdout, cmd.Stderr = theirs, theirs
+	cmd.Env = append(cmd.Env, "TERM=xterm-256color")
+	var shown sync.WaitGroup
+	shown.Go(func() { _, _ = io.Copy(output, ours) }) // ends with an error when the other side is closed
+	return func() {
+		_ = theirs.Close()
+		shown.Wait()
+		_ = ours.Close()
+	}, nil
 }
 
 // watchMemory reads from time to time what a process's memory was at most, until the function that it returns is called,

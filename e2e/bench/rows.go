@@ -95,6 +95,8 @@ func (l limit) rows() []row {
 		l.uninstallRow(),
 		l.testRow(),
 		l.crowdRow(),
+		l.displayRow(),
+		l.forecastRow(),
 	}
 	rows = append(rows, l.startRows()...)
 	rows = append(rows, engineRows()...)

@@ -1,7 +1,8 @@
 // Package controlplane runs a real Kubernetes control plane on loopback, without containers: etcd, kube-apiserver,
 // kube-controller-manager and kube-scheduler as child processes, and kwok in the place of a node. What a pod does
 // (how long it runs, how it ends, what it logs) is said by its annotations; see [DurationAnnotation],
-// [ExitCodeAnnotation] and [LogsAnnotation].
+// [ExitCodeAnnotation], [WaitingAnnotation], [LogsAnnotation] and
+// [LogRateAnnotation].
 package controlplane
 
 import (
@@ -28,8 +29,13 @@ const (
 	// ExitCodeAnnotation is what the containers exit with, 0 without it. Anything else makes the pod Failed, also
 	// under restartPolicy OnFailure: nothing is restarted here.
 	ExitCodeAnnotation = "parallel-hooks.test/exit-code"
+	// WaitingAnnotation has the containers never start but wait, for this reason.
+	WaitingAnnotation = "parallel-hooks.test/waiting"
 	// LogsAnnotation is what each container has logged. Without it that is one line that names the container.
 	LogsAnnotation = "parallel-hooks.test/logs"
+	// LogRateAnnotation is how many lines a second each container logs while it runs, instead: "line 0", "line 1", ...
+	// as many as it runs by DurationAnnotation.
+	LogRateAnnotation = "parallel-hooks.test/log-rate"
 )
 
 // The names of the binaries that Start expects in Options.Binaries.

@@ -89,6 +89,7 @@ func TestControlPlane(t *testing.T) {
 			}{
 				{corev1.PodLogOptions{}, "one\ntwo\nthree\n"},
 				{corev1.PodLogOptions{TailLines: &lines}, "two\nthree\n"},
+				{corev1.PodLogOptions{Follow: true}, "one\ntwo\nthree\n"},
 			} {
 				got, err := client.CoreV1().Pods("default").GetLogs(pods.Items[0].Name, &test.options).DoRaw(ctx)
 				if err != nil || string(got) != test.want {
@@ -232,20 +233,5 @@ func TestStartSaysWhatIsMissing(t *testing.T) {
 	_, err := Start(t.Context(), Options{Binaries: t.TempDir()})
 	if err == nil || !strings.Contains(err.Error(), "make binaries") {
 		t.Errorf("Start without binaries = %v, want an error that names make binaries", err)
-	}
-}
-
-func TestLastLines(t *testing.T) {
-	for _, test := range []struct{ text, n, want string }{
-		{"", "", ""},
-		{"", "3", ""},
-		{"a\nb", "", "a\nb\n"},
-		{"a\nb\n", "1", "b\n"},
-		{"a\nb\n", "0", ""},
-		{"a\nb\n", "9", "a\nb\n"},
-	} {
-		if got := lastLines(test.text, test.n); got != test.want {
-			t.Errorf("lastLines(%q, %q) = %q, want %q", test.text, test.n, got, test.want)
-		}
 	}
 }

@@ -2,17 +2,10 @@ package controlplane
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"strconv"
-	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -72,66 +65,5 @@ func waitFor(
 	_, err := watchtools.UntilWithSync(ctx, lw, kind, nil, func(event watch.Event) (bool, error) {
 		return event.Type != watch.Deleted && ready(event.Object), nil
 	})
-	return err
-}
-
-// logServer is the part of a kubelet that answers requests for logs. kwok could serve files; this serves what the
-// pod's own annotation says.
-type logServer struct {
-	port   int
-	server *http.Server
-	served chan error
-}
-
-func serveLogs(client kubernetes.Interface, files *credentials) (*logServer, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
-		pod, err := client.CoreV1().Pods(r.PathValue("namespace")).Get(r.Context(), r.PathValue("pod"), metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			http.Error(w, err.Error(), http.StatusNotFound)
-			return
-		}
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		logs, ok := pod.Annotations[LogsAnnotation]
-		if !ok {
-			logs = fmt.Sprintf("container %s ran", r.PathValue("container"))
-		}
-		fmt.Fprint(w, lastLines(logs, r.URL.Query().Get("tailLines")))
-	})
-	s := &logServer{
-		port:   listener.Addr().(*net.TCPAddr).Port,
-		server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second},
-		served: make(chan error, 1),
-	}
-	go func() { s.served <- s.server.ServeTLS(listener, files.servingCert, files.servingKey) }()
-	return s, nil
-}
-
-// lastLines returns the text with a newline at its end, or its last n lines if n is a number.
-func lastLines(text, n string) string {
-	if text != "" && !strings.HasSuffix(text, "\n") {
-		text += "\n"
-	}
-	count, err := strconv.Atoi(n)
-	if err != nil {
-		return text
-	}
-	lines := strings.SplitAfter(text, "\n")
-	lines = lines[:len(lines)-1] // what follows the last newline
-	return strings.Join(lines[max(0, len(lines)-count):], "")
-}
-
-func (s *logServer) stop() error {
-	err := s.server.Close()
-	if served := <-s.served; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
 	return err
 }
