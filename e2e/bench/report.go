@@ -250,6 +250,18 @@ func (r results) growth() []growthPoint {
 			points = append(points, p)
 		}
 	}
+	// A run that isn't repeated says nothing of chance: it's taken to be what it is elsewhere.
+	var usual []float64
+	for _, p := range points {
+		if p.Runs > 1 {
+			usual = append(usual, p.Spread/p.Floor)
+		}
+	}
+	for i := range points {
+		if p := &points[i]; p.Runs == 1 && len(usual) > 0 {
+			p.Spread = median(usual) * p.Floor
+		}
+	}
 	return points
 }
 

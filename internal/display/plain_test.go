@@ -127,6 +127,7 @@ func TestHeartbeat(t *testing.T) {
 		}
 		p.Observe(hooks.HookProgressed{Hook: all[1], Activity: "ImagePullBackOff: \x1b[2J"})
 		time.Sleep(31 * time.Second)
+		synctest.Wait()
 		out.Reset()
 		time.Sleep(30 * time.Second)
 		p.Observe(hooks.EventEnded{Err: errors.New("no")})
