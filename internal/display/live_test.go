@@ -123,6 +123,7 @@ func TestLive(t *testing.T) {
 		_, _ = l.Write([]byte("a warning of somebody\nhalf a"))
 		l.Observe(hooks.HookStarted{Event: "pre-install", Hook: all[2], At: time.Now()})
 		time.Sleep(refreshInterval + time.Millisecond)
+		synctest.Wait()
 		wantScreen(t, s, `pre-install, weight -5: 4 Jobs, at most 2 at once
   00:00:01 +1.5s   succeeded  Job/migrate-001  1.5s
 a warning of somebody
@@ -164,6 +165,7 @@ func TestLiveInSmallWindow(t *testing.T) {
 				defer l.Close()
 				for range 3 {
 					time.Sleep(refreshInterval + time.Millisecond)
+					synctest.Wait()
 					l.plain.mu.Lock()
 					lines := l.region(time.Now(), size.width, size.height)
 					l.plain.mu.Unlock()
@@ -188,8 +190,10 @@ func TestLiveInWindowThatShrinks(t *testing.T) {
 		l := newLive(s, 24, Options{})
 		all := begin(l, 2, 2)
 		time.Sleep(refreshInterval + time.Millisecond)
+		synctest.Wait()
 		s.resize(30)
 		time.Sleep(refreshInterval + time.Millisecond)
+		synctest.Wait()
 		for _, h := range all {
 			end(l, h, hooks.Succeeded, time.Now())
 		}
@@ -219,6 +223,7 @@ func TestClosedLiveLeavesNothing(t *testing.T) {
 		l := newLive(s, 24, Options{})
 		all := begin(l, 2, 2)
 		time.Sleep(refreshInterval + time.Millisecond)
+		synctest.Wait()
 		l.Close()
 		end(l, all[0], hooks.Succeeded, time.Now())
 		wantScreen(t, s, "pre-install, weight -5: 2 Jobs\n")
