@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,16 +127,14 @@ func TestHeartbeat(t *testing.T) {
 			p.Observe(hooks.HookStarted{Hook: h, At: time.Now()})
 		}
 		p.Observe(hooks.HookProgressed{Hook: all[1], Activity: "ImagePullBackOff: \x1b[2J"})
-		time.Sleep(31 * time.Second)
-		synctest.Wait()
-		out.Reset()
-		time.Sleep(30 * time.Second)
+		time.Sleep(61 * time.Second)
 		p.Observe(hooks.EventEnded{Err: errors.New("no")})
 		const want = `  00:01:00 +60.0s  12 hooks of pre-install still running: Job/job-00 60s, Job/job-01 60s (ImagePullBackOff: \x1b[2J), Job/job-02 60s, Job/job-03 60s, Job/job-04 60s, Job/job-05 60s, Job/job-06 60s, Job/job-07 60s, Job/job-08 60s, Job/job-09 60s, and 2 more
 pre-install: 0 of 12 hooks succeeded in 61.0s
 `
-		if got := out.String(); got != want {
-			t.Errorf("got:\n%s\nwant:\n%s", got, want)
+		got := out.String()
+		if !strings.HasSuffix(got, want) || strings.Count(got, " still running: ") != 2 {
+			t.Errorf("got:\n%s\nwant it to end with:\n%s", got, want)
 		}
 	})
 }
