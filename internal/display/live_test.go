@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,7 @@ import (
 // screen is a terminal as far as a live display uses one: it knows new lines, the
 // cursor going up and the erasure of what's below, and breaks lines at its width.
 type screen struct {
+	mu    sync.Mutex
 	width int
 	lines []string // whole ones, and the one with the cursor at its end
 }
@@ -27,10 +29,17 @@ type screen struct {
 var upAndErase = regexp.MustCompile(`^\x1b\[(\d+)A\x1b\[J`)
 
 func (s *screen) Write(text []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.show(string(text))
+	return len(text), nil
+}
+
+func (s *screen) show(text string) {
 	if len(s.lines) == 0 {
 		s.lines = []string{""}
 	}
-	for rest := string(text); rest != ""; {
+	for rest := text; rest != ""; {
 		if found := upAndErase.FindStringSubmatch(rest); found != nil {
 			up, _ := strconv.Atoi(found[1])
 			rest = rest[len(found[0]):]
@@ -52,17 +61,20 @@ func (s *screen) Write(text []byte) (int, error) {
 		*last += string(r)
 		rest = rest[len(string(r)):]
 	}
-	return len(text), nil
 }
 
 // resize breaks lines anew, as a terminal does that becomes narrower.
 func (s *screen) resize(width int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	old := strings.Join(s.lines, "\n")
 	s.lines, s.width = nil, width
-	_, _ = s.Write([]byte(old))
+	s.show(old)
 }
 
 func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var b bytes.Buffer
 	for _, line := range s.lines {
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
@@ -74,7 +86,11 @@ func (s *screen) String() string {
 func newLive(s *screen, height int, options Options) *Live {
 	l := NewLive(os.Stdout, options)
 	l.screen = cwriter.New(s)
-	l.size = func() (int, int, error) { return s.width, height, nil }
+	l.size = func() (int, int, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.width, height, nil
+	}
 	return l
 }
 
