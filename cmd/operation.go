@@ -207,10 +207,10 @@ func (s supervisor) supervise(op ending, work func(context.Context) error) error
 			slow = time.After(patience)
 		}
 		if asked > 1 && settled == nil {
-			fmt.Fprintln(s.errOut, "Leaving at once; hooks that run go on in the cluster.")
 			s.release()
 			cancel()
 			settled = time.After(settleTimeout)
+			fmt.Fprintln(s.errOut, "Leaving at once; hooks that run go on in the cluster.")
 		}
 	}
 }

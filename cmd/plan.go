@@ -76,6 +76,9 @@ func (u *upgrade) plan(args []string) (*report.Plan, error) {
 	if err != nil && !errors.Is(err, driver.ErrReleaseNotFound) {
 		return nil, err
 	}
+	if u.client.DisableHooks {
+		rel.Hooks = nil
+	}
 	install := rel.Info.Status == release.StatusPendingInstall
 	return report.NewPlan(rel, install, u.hooks.parallelism.n, report.NewHistory(revisions))
 }

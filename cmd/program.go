@@ -6,6 +6,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/cli"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/klog/v2"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
@@ -91,25 +93,55 @@ func (p *program) through(d display.Display) (out io.Writer, restore func()) {
 	}
 	locked := p.ErrOut.(*lockedWriter)
 	terminal := locked.redirect(live)
+	// The API server's warnings come by client-go's log.
+	klog.LogToStderr(false)
+	klog.SetOutput(p.ErrOut)
 	return out, func() {
 		d.Close()
 		locked.redirect(terminal)
 	}
 }
 
-// kubectl is how to call kubectl for the cluster that the settings name.
+// kubectl is how to call kubectl, in a shell, as whom and for the cluster that the
+// settings name. A token is left out.
 func (p *program) kubectl() string {
 	call := "kubectl"
+	add := func(flag, value string) {
+		if value != "" {
+			call += " " + flag + " " + shellQuoted(value)
+		}
+	}
 	// Helm passes its flag on in the variable, which the user's shell doesn't have.
 	file := p.settings.KubeConfig
-	given := file != os.Getenv("KUBECONFIG") || p.plugin != ""
-	if given && file != "" && !strings.ContainsRune(file, filepath.ListSeparator) {
-		call += " --kubeconfig " + file
+	if file == "" && p.plugin != "" {
+		file = os.Getenv("KUBECONFIG")
 	}
-	if name := p.settings.KubeContext; name != "" {
-		call += " --context " + name
+	if !strings.ContainsRune(file, filepath.ListSeparator) {
+		add("--kubeconfig", file)
+	}
+	add("--context", p.settings.KubeContext)
+	add("--server", p.settings.KubeAPIServer)
+	add("--as", p.settings.KubeAsUser)
+	for _, group := range p.settings.KubeAsGroups {
+		add("--as-group", group)
+	}
+	add("--certificate-authority", p.settings.KubeCaFile)
+	add("--tls-server-name", p.settings.KubeTLSServerName)
+	if p.settings.KubeInsecureSkipTLSVerify {
+		call += " --insecure-skip-tls-verify"
 	}
 	return call
+}
+
+var plainWord = regexp.MustCompile(`^[\w./:@=+-]+$`)
+
+// shellQuoted returns a word for a shell to read, and for a terminal to show.
+func shellQuoted(word string) string {
+	word = display.Printable(word)
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // debug logs to stderr if --debug was given, as Helm does (cmd/helm/helm.go).

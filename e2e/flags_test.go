@@ -18,7 +18,7 @@ import (
 var operations = []string{"install", "upgrade", "rollback", "uninstall", "test"}
 
 // ownFlags are the visible flags that the plugin adds to Helm's.
-var ownFlags = []string{"hook-parallelism", "hook-keep-going"}
+var ownFlags = []string{"hook-parallelism", "hook-keep-going", "hook-logs", "hook-progress", "hook-report"}
 
 // flagOf is what help shows of a flag.
 type flagOf struct{ name, shorthand, kind, usage string }

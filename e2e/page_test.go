@@ -18,8 +18,8 @@ import (
 // pageFacts is what a browser says of a page.
 type pageFacts struct {
 	Title  string
-	Hooks  []string // the text of each row's head
-	Bars   []float64
+	Hooks  []string                     // the text of each row's head
+	Bars   []struct{ From, To float64 } // as parts of their track
 	Phases []string
 	// Overflow is by how much the page is wider than the window.
 	Overflow   float64
@@ -36,7 +36,10 @@ const readPage = `(() => {
 	return {
 		title: document.title,
 		hooks: all("th.name", e => e.innerText.split("\n")[0]),
-		bars: all(".bar", e => e.getBoundingClientRect().width),
+		bars: all(".bar", e => {
+			const bar = e.getBoundingClientRect(), track = e.parentElement.getBoundingClientRect();
+			return {from: (bar.left - track.left) / track.width, to: (bar.right - track.left) / track.width};
+		}),
 		phases: all("td.phase", e => e.innerText),
 		overflow: document.documentElement.scrollWidth - window.innerWidth,
 		background: style.backgroundColor,
@@ -112,9 +115,10 @@ func TestPageInBrowser(t *testing.T) {
 		if got := strings.Join(facts.Phases, " "); strings.Count(got, "Succeeded") != 6 || strings.Count(got, "Failed") != 1 {
 			t.Errorf("%s: phases %q", test.name, got)
 		}
-		for i, width := range facts.Bars {
-			if width < 3 {
-				t.Errorf("%s: bar %d is %v pixels wide", test.name, i, width)
+		// The first three begin at once and are followed by two; the next weight begins after all of them.
+		for i, bar := range facts.Bars {
+			if bar.From < -0.01 || bar.To > 1.01 || i < 3 && bar.From > 0.1 || i > 4 && bar.From < facts.Bars[3].To-0.02 || bar.To-bar.From < 0.1 {
+				t.Errorf("%s: bar %d goes from %.2f to %.2f of its track; all are %v", test.name, i, bar.From, bar.To, facts.Bars)
 			}
 		}
 		if len(facts.Bars) != 7 || facts.Title != "shop, revision 1: hooks" || facts.Overflow > 0 || facts.Scripts != 0 || facts.Captions != 2 {

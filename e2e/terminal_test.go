@@ -136,7 +136,9 @@ func TestLiveFailure(t *testing.T) {
 	s := newSession(t)
 	s.env = append(s.env, "NO_COLOR=1")
 	term := s.openTerminal(t, 100, 30, "helm-parallel-hooks", "install", "app", chartPath("tiers"), "--hook-parallelism", "4",
-		"--set", "tiers[0].jobs=6,failing={job-0-02}")
+		"--set-json", `tiers=[{"jobs":6,"durations":["6s","6s","1s","6s"]}]`, "--set", "failing={job-0-02}")
+	term.await(`4 running`)
+	term.tmux("send-keys", "x") // echoed, and of no matter
 	term.await(`ended with 1`)
 	all := term.all()
 	for _, want := range []string{"failed     Job/job-0-02", "A hook failed: no further hook starts", "Error: INSTALLATION FAILED", "describe job/job-0-02"} {

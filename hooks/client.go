@@ -709,8 +709,17 @@ func (c *Client) Inspect(ctx context.Context, h *Hook, tail int) ([]Finding, err
 	if err != nil {
 		return nil, err
 	}
+	jobs, err := c.jobs(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	// The pods of an earlier run's Job of the same name may still be there.
+	pods = slices.DeleteFunc(pods, func(pod corev1.Pod) bool {
+		owner := metav1.GetControllerOfNoCopy(&pod)
+		return owner != nil && owner.Kind == "Job" && len(jobs) > 0 && jobs[owner.UID] == nil
+	})
 	if len(pods) == 0 {
-		return c.refusals(ctx, h)
+		return c.refusals(ctx, jobs)
 	}
 	var findings []Finding
 	for _, pod := range pods {
@@ -731,6 +740,10 @@ func (c *Client) Inspect(ctx context.Context, h *Hook, tail int) ([]Finding, err
 				finding.Log = c.logTail(ctx, &pod, status.Name, tail)
 			case status.State.Waiting != nil:
 				finding.Reason, finding.Message = status.State.Waiting.Reason, status.State.Waiting.Message
+				if last := status.LastTerminationState.Terminated; last != nil && last.ExitCode != 0 {
+					finding.Message, finding.ExitCode, finding.Ended = last.Message, last.ExitCode, true
+					finding.Log = c.logTail(ctx, &pod, status.Name, tail)
+				}
 			default:
 				continue
 			}
@@ -763,14 +776,13 @@ func (c *Client) lastWarning(ctx context.Context, namespace string, uid types.UI
 	return &last, nil
 }
 
-// refusals returns why a hook's Jobs have no pods, by the last warning about each:
-// a quota, an admission webhook, a missing ServiceAccount.
-func (c *Client) refusals(ctx context.Context, h *Hook) ([]Finding, error) {
+// jobs returns those of a hook's objects that are Jobs and exist, by their UIDs.
+func (c *Client) jobs(ctx context.Context, h *Hook) (map[types.UID]*unstructured.Unstructured, error) {
 	targets, err := c.targets(ctx, h)
 	if err != nil {
 		return nil, err
 	}
-	var findings []Finding
+	jobs := map[types.UID]*unstructured.Unstructured{}
 	for _, t := range targets {
 		if t.object.GroupVersionKind().GroupKind() != jobKind {
 			continue
@@ -780,19 +792,31 @@ func (c *Client) refusals(ctx context.Context, h *Hook) ([]Finding, error) {
 			continue
 		}
 		if err != nil {
-			return findings, err
+			return nil, err
 		}
-		last, err := c.lastWarning(ctx, t.key.namespace, job.GetUID())
+		jobs[job.GetUID()] = job
+	}
+	return jobs, nil
+}
+
+// refusals returns why Jobs have no pods, by the last warning about each: a quota, an
+// admission webhook, a missing ServiceAccount.
+func (c *Client) refusals(ctx context.Context, jobs map[types.UID]*unstructured.Unstructured) ([]Finding, error) {
+	var findings []Finding
+	for uid, job := range jobs {
+		last, err := c.lastWarning(ctx, job.GetNamespace(), uid)
 		if err != nil {
-			return findings, fmt.Errorf("reading the events of Job %s: %w", t.key.name, err)
+			return findings, fmt.Errorf("reading the events of Job %s: %w", job.GetName(), err)
 		}
-		if last == nil {
-			continue
+		if last != nil {
+			findings = append(findings, Finding{Reason: last.Reason, Message: last.Message})
 		}
-		findings = append(findings, Finding{Reason: last.Reason, Message: last.Message})
 	}
 	return findings, nil
 }
+
+// longestTailLine is how many bytes of a line are reported.
+const longestTailLine = 8 << 10
 
 // logTail returns the last lines of a container's log; none if they can't be had,
 // since a failure is reported without them too.
@@ -800,16 +824,22 @@ func (c *Client) logTail(ctx context.Context, pod *corev1.Pod, container string,
 	if lines == 0 {
 		return nil
 	}
-	options := &corev1.PodLogOptions{Container: container, TailLines: ptr.To(int64(lines)), LimitBytes: ptr.To(int64(64 << 10))}
+	options := &corev1.PodLogOptions{Container: container, TailLines: ptr.To(int64(lines))}
 	stream, err := c.core.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, options).Stream(ctx)
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = stream.Close() }()
 	var tail []string
-	scanner := bufio.NewScanner(stream)
-	for scanner.Scan() {
-		tail = append(tail, scanner.Text())
+	reader := bufio.NewReaderSize(stream, longestTailLine)
+	for inside := false; ; {
+		line, more, err := reader.ReadLine()
+		if err != nil {
+			return tail[max(0, len(tail)-lines):]
+		}
+		if !inside {
+			tail = append(tail, string(line))
+		}
+		inside = more // the rest of a long line
 	}
-	return tail[max(0, len(tail)-lines):]
 }

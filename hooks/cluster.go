@@ -38,8 +38,9 @@ type Execution interface {
 	Wait(ctx context.Context) error
 	// Follow tells what the hook's pods do and log, until ended is closed and
 	// the logs of what has run till then were told to their ends, or until
-	// ctx is done. It may be called once, beside Wait, and must have returned
-	// before the hook is deleted. The error says which logs could not be read.
+	// ctx is done. It may be called once, beside Wait. Of a hook that's deleted
+	// before it has returned lines may be missing. The error says which logs
+	// could not be read.
 	Follow(ctx context.Context, ended <-chan struct{}, f Follower) error
 }
 
@@ -114,7 +115,9 @@ type Finding struct {
 	// Reason is "Error", "OOMKilled", "ImagePullBackOff", "Unschedulable",
 	// "Evicted", "FailedCreate", ...
 	Reason string
-	// Message is what the cluster says beyond the reason; often empty.
+	// Message is what the cluster says beyond the reason, often nothing, or
+	// what a container that has ended has left as its termination message,
+	// which may be a part of its log.
 	Message string
 	// ExitCode is that of a container that has ended.
 	ExitCode int32
@@ -124,7 +127,8 @@ type Finding struct {
 	Log []string
 }
 
-// String returns all but the log, in one line.
+// String returns in one line all but what the container has said itself, which may be
+// what nobody else should read.
 func (f Finding) String() string {
 	var text string
 	switch {
@@ -138,7 +142,7 @@ func (f Finding) String() string {
 	if f.Ended {
 		text += fmt.Sprintf(", exit code %d", f.ExitCode)
 	}
-	if f.Message != "" {
+	if f.Message != "" && !f.Ended {
 		text += ": " + strings.Join(strings.Fields(f.Message), " ")
 	}
 	return text

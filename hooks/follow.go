@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -108,15 +110,26 @@ func (w *podWatch) of(p *jobPods, job types.UID) (pods []*corev1.Pod, said map[t
 	return pods, said, p.changed, w.waiting
 }
 
-// saw records a pod of a Job.
-func (w *podWatch) saw(pod *corev1.Pod) {
+// saw records a pod of a Job, or that it's gone. What is older than what is known
+// already changes nothing: an answer may overtake an event.
+func (w *podWatch) saw(pod *corev1.Pod, deleted bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.jobs[pod.Labels[jobNameLabel]]
 	if p == nil {
 		return
 	}
-	p.pods[pod.UID] = pod
+	if known := p.pods[pod.UID]; known != nil {
+		order, err := resourceversion.CompareResourceVersion(known.ResourceVersion, pod.ResourceVersion)
+		if err == nil && order > 0 {
+			return
+		}
+	}
+	if deleted {
+		delete(p.pods, pod.UID)
+	} else {
+		p.pods[pod.UID] = pod
+	}
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
@@ -147,11 +160,11 @@ func (w *podWatch) start(ctx context.Context, since string, run func(func())) {
 	run(func() {
 		watchOn(ctx, since, jobNameLabel, "", pods, pods.List, func(list *corev1.PodList) {
 			for i := range list.Items {
-				w.saw(&list.Items[i])
+				w.saw(&list.Items[i], false)
 			}
 		}, func(event watch.Event) {
 			if pod, ok := event.Object.(*corev1.Pod); ok {
-				w.saw(pod)
+				w.saw(pod, event.Type == watch.Deleted)
 			}
 		})
 	})
@@ -269,17 +282,14 @@ func (e *execution) follow(ctx context.Context, ended <-chan struct{}, o running
 		return w.of(o.pods, uid)
 	}
 	if o.pods == nil {
-		// Its own watch tells of a Pod.
-		s := o.subscription.watch.subscribe(name)
-		defer s.close()
-		o.subscription.watch.record(name, uid, state{object: o.created})
-		look = func() ([]*corev1.Pod, map[types.UID]string, <-chan struct{}, <-chan struct{}) { return w.one(s, uid) }
+		// Its own watch tells of a Pod, until Wait has returned.
+		look = func() ([]*corev1.Pod, map[types.UID]string, <-chan struct{}, <-chan struct{}) {
+			return w.one(o.subscription, uid)
+		}
 	} else {
 		defer w.forget(name, o.pods)
 		if !fresh || o.late {
-			if err := w.refresh(ctx, name); err != nil {
-				return err
-			}
+			_ = w.refresh(ctx, name) // what it would tell comes by the watch, or not at all
 		}
 	}
 
@@ -326,7 +336,7 @@ func (w *podWatch) refresh(ctx context.Context, job string) error {
 		return fmt.Errorf("listing the pods of Job %s: %w", job, err)
 	}
 	for i := range list.Items {
-		w.saw(&list.Items[i])
+		w.saw(&list.Items[i], false)
 	}
 	return nil
 }
@@ -358,14 +368,27 @@ func activity(pods []*corev1.Pod, job types.UID, said map[types.UID]string) stri
 	if pulling := said[pod.UID]; pulling != "" && (text == "ContainerCreating" || text == "PodInitializing") {
 		text = pulling
 	}
-	restarts := len(pods) - 1
+	failures := failuresBefore(pods, len(pods)-1)
 	for _, s := range pod.Status.ContainerStatuses {
-		restarts += int(s.RestartCount)
+		failures += int(s.RestartCount)
 	}
-	if restarts > 0 {
-		text += fmt.Sprintf(" (attempt %d)", restarts+1)
+	if failures > 0 {
+		text += fmt.Sprintf(" (attempt %d)", failures+1)
 	}
 	return text
+}
+
+// failuresBefore returns how many pods have failed in whose place the nth one is: a
+// Job may have several at once.
+func failuresBefore(pods []*corev1.Pod, nth int) int {
+	failures := 0
+	for _, pod := range pods[:nth] {
+		index := pod.Annotations[batchv1.JobCompletionIndexAnnotation]
+		if pod.Status.Phase == corev1.PodFailed && index == pods[nth].Annotations[batchv1.JobCompletionIndexAnnotation] {
+			failures++
+		}
+	}
+	return failures
 }
 
 func podActivity(pod *corev1.Pod) string {
@@ -433,9 +456,19 @@ func (r *logReader) fail(err error) {
 }
 
 // read begins to read the logs of those runs of containers that are new, and lets
-// the reading of those end that have ended.
+// the reading of those end that have ended or whose pod is gone.
 func (r *logReader) read(ctx context.Context, pods []*corev1.Pod) {
-	for nth, pod := range pods {
+	there := map[string]bool{}
+	for _, pod := range pods {
+		there[pod.Name] = true
+	}
+	for _, l := range r.begun {
+		if !there[l.source.Pod] {
+			l.end(false)
+		}
+	}
+	for i, pod := range pods {
+		nth := failuresBefore(pods, i)
 		for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 			if s.LastTerminationState.Terminated != nil && s.RestartCount > 0 {
 				r.begin(ctx, nth, pod, s.Name, s.RestartCount-1).end(true)
@@ -477,7 +510,7 @@ func (r *logReader) begin(ctx context.Context, nth int, pod *corev1.Pod, contain
 	}
 	r.begun[key] = l
 	r.readers.Go(func() {
-		if err := l.read(ctx); err != nil && ctx.Err() == nil {
+		if err := l.read(ctx); err != nil {
 			r.fail(fmt.Errorf("reading the log of pod %s, container %s: %w", pod.Name, container, err))
 		}
 	})
@@ -490,8 +523,8 @@ type containerLog struct {
 	pods   typedcorev1.PodInterface
 	log    func(LogSource, []byte)
 	source LogSource
-	// last is the timestamp of the last line told, and same the number of
-	// lines told that had it.
+	// last is the latest timestamp of a line that was told, and same the
+	// number of those that had it.
 	last time.Time
 	same int
 
@@ -526,17 +559,21 @@ func (l *containerLog) read(ctx context.Context) error {
 		case <-following.Done():
 		}
 	})
+	again := retryDelay
 	for !l.hasEnded() && following.Err() == nil {
-		again := eofPatience
-		whole := l.stream(following, corev1.PodLogOptions{Follow: true}) == nil
-		if !whole {
-			again = retryDelay
+		// What has come to an end by itself was cut off, or its container has
+		// ended, as will be seen in a moment.
+		err := l.stream(following, corev1.PodLogOptions{Follow: true})
+		switch {
+		case apierrors.IsForbidden(err), apierrors.IsNotFound(err):
+			return err
+		case err == nil:
+			again = eofPatience
+		default:
+			again = min(2*again, eofPatience)
 		}
 		select {
 		case <-l.ended:
-			if whole {
-				return nil
-			}
 		case <-time.After(again):
 		case <-following.Done():
 		}
@@ -544,7 +581,7 @@ func (l *containerLog) read(ctx context.Context) error {
 	cancel()
 	joined.Wait()
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	return l.stream(ctx, corev1.PodLogOptions{Previous: l.previous})
 }
@@ -569,41 +606,68 @@ func (l *containerLog) stream(ctx context.Context, options corev1.PodLogOptions)
 		return err
 	}
 	defer func() { _ = answer.Close() }()
-	lines := bufio.NewReader(answer)
-	known := l.same // lines of the last timestamp that come again
-	for {
-		line, err := lines.ReadBytes('\n')
+	lines := bufio.NewReaderSize(answer, longestLine)
+	told := resumption{at: l.last, known: l.same}
+	for inside := false; ; {
+		text, err := lines.ReadSlice('\n')
+		whole := err == nil || errors.Is(err, bufio.ErrBufferFull)
 		// Half a line that was cut off comes again as a whole.
-		if len(line) > 0 && (err == nil || errors.Is(err, io.EOF)) {
-			known = l.tell(line, known)
+		if len(text) > 0 && (whole || errors.Is(err, io.EOF) && !options.Follow) {
+			if inside {
+				l.say(text)
+			} else {
+				l.tell(text, &told)
+			}
 		}
-		if errors.Is(err, io.EOF) {
+		inside = errors.Is(err, bufio.ErrBufferFull)
+		switch {
+		case whole:
+		case errors.Is(err, io.EOF):
 			return nil
-		}
-		if err != nil {
+		default:
 			return err
 		}
 	}
 }
 
-// tell tells a line unless it's one of those that were told. known is how many of
-// the last timestamp may still come again; it returns how many are left.
-func (l *containerLog) tell(line []byte, known int) int {
+// longestLine is the length in bytes from which on a line is told in pieces.
+const longestLine = 256 << 10
+
+// resumption is where a log was when it's read on: lines up to that time come again,
+// of that time as many as are known. Once one is past it, all that comes is new, for
+// clocks may go back.
+type resumption struct {
+	at    time.Time
+	known int
+}
+
+// tell tells a line, which begins with its timestamp, unless it was told before.
+func (l *containerLog) tell(line []byte, told *resumption) {
 	stamp, text, _ := bytes.Cut(line, []byte(" "))
 	at, err := time.Parse(time.RFC3339Nano, string(stamp))
-	switch {
-	case err != nil:
-		text = line
-	case at.Before(l.last):
-		return known
-	case at.Equal(l.last):
-		if known > 0 {
-			return known - 1
-		}
-		l.same++
-	default:
-		l.last, l.same, known = at, 1, 0
+	if err != nil {
+		l.say(line)
+		return
 	}
-	l.log(l.source, append(bytes.TrimSuffix(text, []byte("\n")), '\n'))
-	return known
+	if !told.at.IsZero() {
+		switch {
+		case at.Before(told.at):
+			return
+		case at.Equal(told.at) && told.known > 0:
+			told.known--
+			return
+		}
+		told.at = time.Time{}
+	}
+	switch {
+	case at.After(l.last):
+		l.last, l.same = at, 1
+	case at.Equal(l.last):
+		l.same++
+	}
+	l.say(text)
+}
+
+func (l *containerLog) say(text []byte) {
+	l.log(l.source, append(bytes.TrimSuffix(bytes.Clone(text), []byte("\n")), '\n'))
 }

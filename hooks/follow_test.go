@@ -79,8 +79,10 @@ func TestActivity(t *testing.T) {
 type logServer struct {
 	runs [][]string // lines with their timestamps
 	// cut returns after how many bytes the connection breaks that answers a
-	// request for a log that is followed; negative: never.
-	cut func(length int) int
+	// request for a log that is followed; negative: never. It breaks as if
+	// that were the end if clean says so.
+	cut   func(length int) int
+	clean bool
 
 	mu       sync.Mutex
 	requests []string
@@ -108,6 +110,9 @@ func (s *logServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if n := s.cut(len(answer)); n >= 0 && n < len(answer) {
 			_, _ = fmt.Fprint(w, answer[:n])
 			w.(http.Flusher).Flush()
+			if s.clean {
+				return
+			}
 			panic(http.ErrAbortHandler)
 		}
 	}
@@ -161,7 +166,7 @@ func TestLogIsToldOnceWhereverConnectionsBreak(t *testing.T) {
 		}
 		cuts := rapid.SliceOfN(rapid.Float64Range(0, 1), 0, 3).Draw(rt, "cuts")
 		broken := 0
-		s := &logServer{runs: [][]string{lines}, cut: func(length int) int {
+		s := &logServer{runs: [][]string{lines}, clean: rapid.Bool().Draw(rt, "clean"), cut: func(length int) int {
 			broken++
 			return int(cuts[broken-1] * float64(length))
 		}}
@@ -180,6 +185,51 @@ func TestLogIsToldOnceWhereverConnectionsBreak(t *testing.T) {
 			rt.Errorf("told %q, want %q", told.lines, want)
 		}
 	})
+}
+
+// TestLogOfClockThatGoesBack: a log that's read in one go is told as it is.
+func TestLogOfClockThatGoesBack(t *testing.T) {
+	s := &logServer{runs: [][]string{{"2026-01-02T03:04:09Z first", "2026-01-02T03:04:05Z second", "2026-01-02T03:04:09Z third", "no timestamp"}}}
+	reader, told := s.reader(t)
+	reader.read(t.Context(), []*corev1.Pod{podWith(corev1.ContainerStatus{Name: "main", State: terminatedState})})
+	if err := reader.finish(); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"main#1 first", "main#1 second", "main#1 third", "main#1 no timestamp"}; !slices.Equal(told.lines, want) {
+		t.Errorf("told %q, want %q", told.lines, want)
+	}
+}
+
+// TestLongLineIsToldInPieces: no line makes a log cost more memory than so much.
+func TestLongLineIsToldInPieces(t *testing.T) {
+	long := strings.Repeat("x", longestLine+100)
+	s := &logServer{runs: [][]string{{"2026-01-02T03:04:09Z " + long, "2026-01-02T03:04:10Z next"}}}
+	reader, told := s.reader(t)
+	reader.read(t.Context(), []*corev1.Pod{podWith(corev1.ContainerStatus{Name: "main", State: terminatedState})})
+	if err := reader.finish(); err != nil {
+		t.Fatal(err)
+	}
+	if len(told.lines) != 3 || told.lines[2] != "main#1 next" || len(told.lines[0])+len(told.lines[1]) != len(long)+2*len("main#1 ") {
+		t.Errorf("told %d lines", len(told.lines))
+	}
+}
+
+// TestFailuresBefore: what counts as an earlier attempt is a failed pod in the same place.
+func TestFailuresBefore(t *testing.T) {
+	pod := func(phase corev1.PodPhase, index string) *corev1.Pod {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"batch.kubernetes.io/job-completion-index": index}},
+			Status:     corev1.PodStatus{Phase: phase},
+		}
+	}
+	pods := []*corev1.Pod{
+		pod(corev1.PodFailed, "0"), pod(corev1.PodRunning, "1"), pod(corev1.PodRunning, "0"), pod(corev1.PodRunning, "2"),
+	}
+	for i, want := range []int{0, 0, 1, 0} {
+		if got := failuresBefore(pods, i); got != want {
+			t.Errorf("failures before pod %d = %d, want %d", i, got, want)
+		}
+	}
 }
 
 // TestLogsOfRestartedContainer: the run before the present one is read as such.

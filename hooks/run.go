@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// drainTimeout bounds how long the logs of hooks are read on once all have ended.
+// drainTimeout is for how long no line may come of a log that's read to its end once
+// all hooks have ended.
 const drainTimeout = 10 * time.Second
 
 // Runner runs plans. The zero value of each field but Cluster is fine. A Runner
@@ -61,8 +62,8 @@ func (r *Runner) Run(ctx context.Context, plan *Plan) ([]Result, error) {
 		x.results = append(x.results, Result{Hook: step.Hook})
 	}
 
-	following, unfollow := context.WithCancel(ctx)
-	defer unfollow()
+	following, unfollow := context.WithCancelCause(ctx)
+	defer unfollow(nil)
 	x.following = following
 	x.observe(EventStarted{plan})
 	first := 0
@@ -74,9 +75,7 @@ func (r *Runner) Run(ctx context.Context, plan *Plan) ([]Result, error) {
 			break
 		}
 	}
-	drained := time.AfterFunc(drainTimeout, unfollow)
-	x.followers.Wait()
-	drained.Stop()
+	x.drain(unfollow)
 	cleanUp := x.cleanUp(ctx)
 	err := x.err(ctx, cleanUp)
 	x.observe(EventEnded{plan.Event, x.results, err})
@@ -101,6 +100,7 @@ type run struct {
 	// little longer, at most until following is done.
 	following context.Context
 	followers sync.WaitGroup
+	logged    atomic.Int64 // how many lines were told
 }
 
 func (x *run) observe(n Notice) {
@@ -241,7 +241,7 @@ func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 		return fail(OpCreate, withCause(waitCtx, err))
 	}
 	ended := make(chan struct{})
-	x.follow(h, execution, ended)
+	x.follow(ctx, h, execution, ended)
 	err = execution.Wait(waitCtx)
 	close(ended)
 	if errors.Is(err, ErrVanished) {
@@ -303,7 +303,7 @@ func withCause(ctx context.Context, err error) error {
 }
 
 // follow begins to tell about a hook's pods, until it has ended.
-func (x *run) follow(h *Hook, execution Execution, ended <-chan struct{}) {
+func (x *run) follow(ctx context.Context, h *Hook, execution Execution, ended <-chan struct{}) {
 	var f Follower
 	after := x.FollowAfter
 	if x.FollowPods {
@@ -320,7 +320,10 @@ func (x *run) follow(h *Hook, execution Execution, ended <-chan struct{}) {
 		}
 	}
 	if x.StreamLogs && x.Logs != nil {
-		f.Log = x.Logs.Log
+		f.Log = func(source LogSource, text []byte) {
+			x.logged.Add(1)
+			x.Logs.Log(source, text)
+		}
 		after = 0
 	}
 	if f.Activity == nil && f.Log == nil || !h.RunsToCompletion() {
@@ -336,10 +339,36 @@ func (x *run) follow(h *Hook, execution Execution, ended <-chan struct{}) {
 		case <-x.following.Done():
 			return
 		}
-		if err := execution.Follow(x.following, ended, f); err != nil && x.following.Err() == nil {
-			x.warn(h, "%v", err)
+		if err := execution.Follow(x.following, ended, f); err != nil && ctx.Err() == nil {
+			x.warn(h, "not all of its log could be read: %v", err)
 		}
 	})
+}
+
+// errSlowLog says that a log was left for no line of it came any more.
+var errSlowLog = fmt.Errorf("nothing came for %v", drainTimeout)
+
+// drain returns when all logs were read to their ends, or no line has come for some
+// time.
+func (x *run) drain(unfollow context.CancelCauseFunc) {
+	drained := make(chan struct{})
+	go func() {
+		x.followers.Wait()
+		close(drained)
+	}()
+	for {
+		before := x.logged.Load()
+		select {
+		case <-drained:
+			return
+		case <-time.After(drainTimeout):
+			if x.logged.Load() == before {
+				unfollow(errSlowLog)
+				<-drained
+				return
+			}
+		}
+	}
 }
 
 // showLogs shows the logs of a hook as one text, unless they were shown while it

@@ -25,8 +25,8 @@ type Display interface {
 	hooks.LogSink
 	// Write writes text of others, in whole lines, where it doesn't disturb.
 	io.Writer
-	// Close ends what an operation that was left at once has not ended. Nothing
-	// but Write does anything afterwards.
+	// Close ends the display, also what an operation that was left at once has
+	// not ended. Nothing may be written to it afterwards.
 	Close()
 }
 

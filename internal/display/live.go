@@ -26,54 +26,128 @@ const (
 // Live shows in a terminal what is under way, in a region at the bottom that is
 // drawn anew while an event's hooks run. What has ended, and what others write,
 // scrolls away above it.
+//
+// A terminal that takes nothing any more, of a connection that hangs say, must not
+// hold up the operation. So one goroutine alone writes to it, from NewLive until
+// Close. What it doesn't take is kept up to a limit, and then left out.
 type Live struct {
 	plain *Plain // knows what runs, and writes what has ended
+	size  func() (width, height int, err error)
 
-	drawing sync.WaitGroup
-	left    bool // the terminal is somebody else's by now
+	wake   chan struct{} // has room for one
+	writer chan struct{} // closed when the writing goroutine has ended
 
-	mu     sync.Mutex // guards what follows; held during output
+	// screen and widths are the writing goroutine's.
 	screen *cwriter.Writer
-	size   func() (width, height int, err error)
-	stop   chan struct{} // ends the drawing; nil while no event runs
-	// above is what is yet to be written above the region. Its last line is
-	// not whole.
-	above bytes.Buffer
 	// widths are those of the lines of the region on the screen.
 	widths []int
-	tier   hooks.TierStarted
+
+	mu sync.Mutex // guards what follows; never held during output
+	// above is what is yet to be written above the region, dropped how many
+	// lines were left out of it.
+	above   bytes.Buffer
+	dropped int
+	shown   bool // there's a region
+	closed  bool
+	left    bool // the terminal is somebody else's by now
+	tier    hooks.TierStarted
 	// expected is how long the event is expected to take; zero: not known.
 	expected time.Duration
+	// written is closed, and replaced, when all of above was written.
+	written chan struct{}
 }
 
-// NewLive returns a display on a terminal.
+// NewLive returns a display on a terminal, with a goroutine that Close ends.
 func NewLive(terminal *os.File, options Options) *Live {
-	l := &Live{screen: cwriter.New(terminal)}
-	l.size = l.screen.GetTermSize
+	screen := cwriter.New(terminal)
+	return newLive(screen, screen.GetTermSize, options)
+}
+
+func newLive(screen *cwriter.Writer, size func() (width, height int, err error), options Options) *Live {
+	l := &Live{
+		screen: screen, size: size,
+		wake: make(chan struct{}, 1), writer: make(chan struct{}), written: make(chan struct{}),
+	}
 	options.Progress = true
-	l.plain = NewPlain(l, options)
+	l.plain = NewPlain(aboveRegion{l}, options)
 	l.plain.quiet = true
+	go l.run()
 	return l
 }
 
-// Write implements [Display].
-func (l *Live) Write(text []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.above.Write(text)
-	if l.stop == nil {
-		l.draw(nil)
+// Limits of what a terminal that takes nothing costs.
+const (
+	// backlog is how many bytes are kept for it.
+	backlog = 16 << 20
+	// patience is how long is waited for it where order matters.
+	patience = time.Second
+)
+
+// aboveRegion is where finished lines go. It never blocks.
+type aboveRegion struct{ *Live }
+
+func (a aboveRegion) Write(text []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.above.Len()+len(text) > backlog {
+		a.dropped += max(1, bytes.Count(text, []byte("\n")))
+	} else {
+		a.above.Write(text)
 	}
+	a.signal()
 	return len(text), nil
+}
+
+// signal wakes the writing goroutine.
+func (l *Live) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it will see this, too
+	}
+}
+
+// Write implements [Display]. While no event runs it returns when the text is on the
+// terminal, so that what is written to stdout next comes after it.
+func (l *Live) Write(text []byte) (int, error) {
+	n, err := aboveRegion{l}.Write(text)
+	l.mu.Lock()
+	shown := l.shown
+	l.mu.Unlock()
+	if !shown {
+		l.flush()
+	}
+	return n, err
+}
+
+// flush returns when all that is to be written is on the terminal, or that takes too
+// long.
+func (l *Live) flush() {
+	l.mu.Lock()
+	written := l.written
+	l.mu.Unlock()
+	l.signal()
+	select {
+	case <-written:
+	case <-l.writer:
+	case <-time.After(patience):
+	}
 }
 
 // Log implements [hooks.LogSink].
 func (l *Live) Log(source hooks.LogSource, text []byte) { l.plain.Log(source, text) }
 
-// Close implements [Display].
+// Close implements [Display]. What is written afterwards is lost.
 func (l *Live) Close() {
 	l.plain.Close()
 	l.end()
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.signal()
+	select {
+	case <-l.writer:
+	case <-time.After(patience):
+	}
 }
 
 // Observe implements [hooks.Observer].
@@ -81,9 +155,10 @@ func (l *Live) Observe(n hooks.Notice) {
 	switch n := n.(type) {
 	case hooks.EventStarted:
 		l.plain.Observe(n)
-		if !l.left {
-			l.begin(n.Plan)
-		}
+		expected := l.forecast(n.Plan)
+		l.mu.Lock()
+		l.shown, l.expected = !l.left && !l.closed, expected
+		l.mu.Unlock()
 		return
 	case hooks.TierStarted:
 		l.mu.Lock()
@@ -91,48 +166,115 @@ func (l *Live) Observe(n hooks.Notice) {
 		l.mu.Unlock()
 	case hooks.Stopping:
 		if l.plain.options.Detached {
+			l.mu.Lock()
 			l.left = true
+			l.mu.Unlock()
 			l.end()
 			l.plain.speak()
 		}
 	case hooks.EventEnded:
+		l.plain.Observe(n)
 		l.end()
+		return
 	}
 	l.plain.Observe(n)
-}
-
-// begin draws the region from time to time, until end.
-func (l *Live) begin(plan *hooks.Plan) {
-	stop := make(chan struct{})
-	l.mu.Lock()
-	l.stop = stop
-	l.expected = l.forecast(plan)
-	l.mu.Unlock()
-	l.drawing.Go(func() {
-		ticks := time.NewTicker(refreshInterval)
-		defer ticks.Stop()
-		for {
-			select {
-			case <-ticks.C:
-				l.refresh()
-			case <-stop:
-				return
-			}
-		}
-	})
 }
 
 // end takes the region away.
 func (l *Live) end() {
 	l.mu.Lock()
-	stop := l.stop
-	l.stop = nil
-	if stop != nil {
-		close(stop)
-		l.draw(nil)
-	}
+	l.shown = false
 	l.mu.Unlock()
-	l.drawing.Wait()
+	l.flush()
+}
+
+// run writes to the terminal until the display is closed.
+func (l *Live) run() {
+	defer close(l.writer)
+	ticks := time.NewTicker(refreshInterval)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ticks.C:
+		case <-l.wake:
+			l.mu.Lock()
+			shown := l.shown
+			l.mu.Unlock()
+			if shown {
+				continue // the next tick will do
+			}
+		}
+		if closed := l.refresh(); closed {
+			return
+		}
+	}
+}
+
+// refresh brings the terminal up to date, and reports whether that was the last time.
+func (l *Live) refresh() (closed bool) {
+	width, height, err := l.size()
+	if err != nil || width <= 0 || height <= 0 {
+		width, height = defaultWidth, defaultHeight
+	}
+	l.plain.mu.Lock()
+	l.mu.Lock()
+	var region []line
+	if l.shown {
+		region = l.region(time.Now(), width, height)
+	}
+	// The last line may not be whole yet. It waits, where a region would be in its way.
+	whole := l.above.Len()
+	if l.shown {
+		whole = bytes.LastIndexByte(l.above.Bytes(), '\n') + 1
+	}
+	text := bytes.Clone(l.above.Next(whole))
+	if l.above.Len() == 0 {
+		l.above = bytes.Buffer{} // frees what a burst has taken
+	}
+	if l.dropped > 0 {
+		text = fmt.Appendf(text, "%d lines are left out here, since the terminal didn't take them.\n", l.dropped)
+		l.dropped = 0
+	}
+	written := l.written
+	l.written = make(chan struct{})
+	closed = l.closed
+	l.mu.Unlock()
+	l.plain.mu.Unlock()
+
+	l.draw(text, region, width, height)
+	close(written)
+	return closed
+}
+
+// draw replaces the region on the screen by the text and the given lines.
+func (l *Live) draw(text []byte, region []line, width, height int) {
+	if len(text) == 0 && len(region) == 0 && len(l.widths) == 0 {
+		return
+	}
+	// Where the window has become narrower, the terminal has broken lines.
+	broken := 0
+	for _, w := range l.widths {
+		broken += max(0, (w-1)/width)
+	}
+	if broken > 0 {
+		fmt.Fprintf(l.screen, "\x1b[%dA\x1b[J", broken)
+		if len(l.widths)+broken+2 > height {
+			_, _ = l.screen.WriteString("\n") // the line above has scrolled away
+		}
+	}
+	if len(l.widths) > 0 {
+		// A key that was pressed has moved the cursor to the right.
+		_, _ = l.screen.WriteString("\r\x1b[J")
+	}
+	_, _ = l.screen.Write(text)
+	l.widths = l.widths[:0]
+	for _, line := range region {
+		_, _ = l.screen.WriteString(line.text + "\n")
+		l.widths = append(l.widths, line.width)
+	}
+	if l.screen.Flush(len(region)) != nil {
+		l.screen.Reset() // or it would grow as long as the terminal is gone
+	}
 }
 
 // forecast returns how long an event is expected to take, zero if there's a hook of
@@ -156,48 +298,6 @@ func (l *Live) forecast(plan *hooks.Plan) time.Duration {
 	return end
 }
 
-func (l *Live) refresh() {
-	width, height, err := l.size()
-	if err != nil || width <= 0 || height <= 0 {
-		width, height = defaultWidth, defaultHeight
-	}
-	l.plain.mu.Lock()
-	defer l.plain.mu.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.stop == nil {
-		return
-	}
-	// Where the window has become narrower, the terminal has broken lines.
-	broken := 0
-	for _, w := range l.widths {
-		broken += max(0, (w-1)/width)
-	}
-	if broken > 0 {
-		fmt.Fprintf(l.screen, "\x1b[%dA\x1b[J", broken)
-		if len(l.widths)+broken+2 > height {
-			_, _ = l.screen.WriteString("\n") // the line above has scrolled away
-		}
-	}
-	l.draw(l.region(time.Now(), width, height))
-}
-
-// draw replaces the region on the screen by what has to be above it and the given
-// lines. The caller holds l.mu.
-func (l *Live) draw(lines []line) {
-	whole := bytes.LastIndexByte(l.above.Bytes(), '\n') + 1
-	if len(lines) == 0 {
-		whole = l.above.Len() // nothing comes that could be in its way
-	}
-	_, _ = l.screen.Write(l.above.Next(whole))
-	l.widths = l.widths[:0]
-	for _, line := range lines {
-		_, _ = l.screen.WriteString(line.text + "\n")
-		l.widths = append(l.widths, line.width)
-	}
-	_ = l.screen.Flush(len(lines))
-}
-
 // line is a line of the region.
 type line struct {
 	text  string
@@ -212,9 +312,8 @@ func (l *Live) region(now time.Time, width, height int) []line {
 	if n := len(p.plan.Tiers); n > 1 {
 		head += fmt.Sprintf(" (%d of %d)", l.tier.Tier+1, n)
 	}
-	ended := p.started - len(p.running)
-	counts := []string{fmt.Sprintf("%d of %d done", ended-p.failed, p.plan.Len()), fmt.Sprintf("%d running", len(p.running))}
-	if queued := p.plan.Len() - p.started; queued > 0 {
+	counts := []string{fmt.Sprintf("%d of %d done", p.succeeded, p.plan.Len()), fmt.Sprintf("%d running", len(p.running))}
+	if queued := p.queued(); queued > 0 {
 		counts = append(counts, fmt.Sprintf("%d queued", queued))
 	}
 	if p.failed > 0 {

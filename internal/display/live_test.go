@@ -3,7 +3,6 @@ package display
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -48,6 +47,11 @@ func (s *screen) show(text string) {
 			continue
 		}
 		last := &s.lines[len(s.lines)-1]
+		if strings.HasPrefix(rest, "\r\x1b[J") {
+			*last = ""
+			rest = rest[len("\r\x1b[J"):]
+			continue
+		}
 		if rest[0] == '\n' {
 			s.lines = append(s.lines, "")
 			rest = rest[1:]
@@ -82,16 +86,13 @@ func (s *screen) String() string {
 	return strings.TrimRight(b.String(), "\n") + "\n"
 }
 
-// newLive returns a live display on a screen.
-func newLive(s *screen, height int, options Options) *Live {
-	l := NewLive(os.Stdout, options)
-	l.screen = cwriter.New(s)
-	l.size = func() (int, int, error) {
+// onScreen returns a live display on a screen.
+func onScreen(s *screen, height int, options Options) *Live {
+	return newLive(cwriter.New(s), func() (int, int, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.width, height, nil
-	}
-	return l
+	}, options)
 }
 
 // begin tells of an event with so many hooks, all of which have started.
@@ -130,7 +131,8 @@ func wantScreen(t *testing.T, s *screen, want string) {
 func TestLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &screen{width: 60}
-		l := newLive(s, 24, Options{Duration: func(*hooks.Hook) (time.Duration, bool) { return 4 * time.Second, true }})
+		l := onScreen(s, 24, Options{Duration: func(*hooks.Hook) (time.Duration, bool) { return 4 * time.Second, true }})
+		defer l.Close()
 		began := time.Now()
 		all := begin(l, 4, 2)
 		l.Observe(hooks.HookProgressed{Hook: all[0], Activity: "ImagePullBackOff: Back-off pulling image \"registry.example/x\"\x1b[2J"})
@@ -176,14 +178,16 @@ func TestLiveInSmallWindow(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &screen{width: size.width}
-				l := newLive(s, size.height, Options{Color: false})
-				begin(l, 200, 50)
+				l := onScreen(s, size.height, Options{Color: false})
 				defer l.Close()
+				begin(l, 200, 50)
 				for range 3 {
 					time.Sleep(refreshInterval + time.Millisecond)
 					synctest.Wait()
 					l.plain.mu.Lock()
+					l.mu.Lock()
 					lines := l.region(time.Now(), size.width, size.height)
+					l.mu.Unlock()
 					l.plain.mu.Unlock()
 					if len(lines) > max(1, size.height-1) {
 						t.Errorf("%d lines in a window of %d", len(lines), size.height)
@@ -203,7 +207,8 @@ func TestLiveInSmallWindow(t *testing.T) {
 func TestLiveInWindowThatShrinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &screen{width: 80}
-		l := newLive(s, 24, Options{})
+		l := onScreen(s, 24, Options{})
+		defer l.Close()
 		all := begin(l, 2, 2)
 		time.Sleep(refreshInterval + time.Millisecond)
 		synctest.Wait()
@@ -223,7 +228,8 @@ func TestLiveInWindowThatShrinks(t *testing.T) {
 func TestLiveColors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &screen{width: 200}
-		l := newLive(s, 24, Options{Color: true})
+		l := onScreen(s, 24, Options{Color: true})
+		defer l.Close()
 		all := begin(l, 1, 2)
 		end(l, all[0], hooks.Failed, time.Now())
 		l.Observe(hooks.EventEnded{Event: "pre-install", Err: fmt.Errorf("no")})
@@ -236,13 +242,104 @@ func TestLiveColors(t *testing.T) {
 func TestClosedLiveLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &screen{width: 80}
-		l := newLive(s, 24, Options{})
+		l := onScreen(s, 24, Options{})
+		defer l.Close()
 		all := begin(l, 2, 2)
 		time.Sleep(refreshInterval + time.Millisecond)
 		synctest.Wait()
 		l.Close()
 		end(l, all[0], hooks.Succeeded, time.Now())
 		wantScreen(t, s, "pre-install, weight -5: 2 Jobs\n")
+	})
+}
+
+// stalled is a terminal that takes nothing until it's freed.
+type stalled struct {
+	freed chan struct{}
+	shown bytes.Buffer
+}
+
+func (s *stalled) Write(text []byte) (int, error) {
+	<-s.freed
+	return s.shown.Write(text)
+}
+
+// TestStalledTerminalHoldsNothingUp: whatever is told or written, nobody waits long for a terminal, and it's said what
+// it didn't take.
+func TestStalledTerminalHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stalled{freed: make(chan struct{})}
+		l := newLive(cwriter.New(s), func() (int, int, error) { return 100, 24, nil }, Options{})
+		began := time.Now()
+		all := begin(l, 4, 4)
+		time.Sleep(time.Second)
+		waited := time.Now()
+		for _, h := range all {
+			end(l, h, hooks.Succeeded, began)
+		}
+		line := []byte(strings.Repeat("x", 1023) + "\n")
+		for range backlog/1024 + 10 {
+			l.Log(hooks.LogSource{Hook: all[0], Alone: true}, line)
+		}
+		if took := time.Since(waited); took > 0 {
+			t.Errorf("notices and logs were held up for %v", took)
+		}
+		l.Observe(hooks.EventEnded{Event: "pre-install"})
+		_, _ = l.Write([]byte("afterwards\n"))
+		if took := time.Since(waited); took > 2*patience {
+			t.Errorf("the operation was held up for %v", took)
+		}
+		close(s.freed)
+		l.Close()
+		if !strings.Contains(s.shown.String(), " lines are left out here, since the terminal didn't take them.\n") {
+			t.Error("it isn't said that something is missing")
+		}
+	})
+}
+
+// TestDetachedLiveLeavesTheTerminalAlone: a shell that has its terminal back gets lines, and no region.
+func TestDetachedLiveLeavesTheTerminalAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &screen{width: 200}
+		l := onScreen(s, 24, Options{Detached: true, Leave: "To leave at once: kill 7"})
+		defer l.Close()
+		all := begin(l, 2, 2)
+		time.Sleep(refreshInterval + time.Millisecond)
+		l.Observe(hooks.Stopping{Event: "pre-install", Running: all})
+		time.Sleep(heartbeat + refreshInterval)
+		synctest.Wait()
+		wantScreen(t, s, `pre-install, weight -5: 2 Jobs
+Interrupted: no further hook starts; waiting for 2 running hooks: Job/migrate-000, Job/migrate-001. To leave at once: kill 7
+  00:00:30 +30.1s  2 hooks of pre-install still running: Job/migrate-000 30s, Job/migrate-001 30s
+`)
+		l.Observe(hooks.EventEnded{Event: "pre-install", Err: fmt.Errorf("interrupted")})
+		begin(l, 1, 2)
+		time.Sleep(refreshInterval + time.Millisecond)
+		synctest.Wait()
+		if got := s.String(); strings.Contains(got, "1 running") {
+			t.Errorf("a region is drawn:\n%s", got)
+		}
+		l.Observe(hooks.EventEnded{Event: "pre-install"})
+	})
+}
+
+// TestKeysDoNotDisturb: what a terminal echoes leaves the cursor elsewhere.
+func TestKeysDoNotDisturb(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &screen{width: 80}
+		l := onScreen(s, 24, Options{})
+		defer l.Close()
+		begin(l, 1, 2)
+		time.Sleep(refreshInterval + time.Millisecond)
+		synctest.Wait()
+		_, _ = s.Write([]byte("^C"))
+		time.Sleep(refreshInterval)
+		synctest.Wait()
+		wantScreen(t, s, `pre-install, weight -5: 1 Job
+pre-install, weight -5: 0 of 1 done, 1 running; 0.2s
+  Job/migrate-000    0.2s
+`)
+		l.Observe(hooks.EventEnded{Event: "pre-install"})
 	})
 }
 

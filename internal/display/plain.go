@@ -40,6 +40,7 @@ type Plain struct {
 	eventAt   time.Time
 	running   []*runningHook // in the order in which they started
 	started   int
+	unstarted int // ended without having started
 	succeeded int
 	failed    int
 }
@@ -96,7 +97,8 @@ func (p *Plain) observe(n hooks.Notice) {
 		if p.began.IsZero() {
 			p.began = now
 		}
-		p.plan, p.eventAt, p.running, p.started, p.succeeded, p.failed = n.Plan, now, nil, 0, 0, 0
+		p.plan, p.eventAt, p.running = n.Plan, now, nil
+		p.started, p.unstarted, p.succeeded, p.failed = 0, 0, 0, 0
 		if p.options.Progress && !p.quiet {
 			p.beginBeats()
 		}
@@ -141,6 +143,8 @@ func (p *Plain) ended(n hooks.HookEnded) {
 	r := n.Result
 	if i := p.find(r.Hook); i >= 0 {
 		p.running = slices.Delete(p.running, i, i+1)
+	} else {
+		p.unstarted++
 	}
 	what, detail := strings.ToLower(string(r.Phase)), ""
 	if r.Phase == hooks.Succeeded {
@@ -168,9 +172,12 @@ func (p *Plain) ended(n hooks.HookEnded) {
 		for _, r := range p.running {
 			running = append(running, r.hook)
 		}
-		p.progress("A hook failed: %s", waiting(n.Event, running, p.plan.Len()-p.started))
+		p.progress("A hook failed: %s", waiting(n.Event, running, p.queued()))
 	}
 }
+
+// queued is how many hooks of the event have neither started nor ended.
+func (p *Plain) queued() int { return p.plan.Len() - p.started - p.unstarted }
 
 // hook writes what happened to a hook: when, and how long after the first event
 // began.
@@ -229,7 +236,10 @@ func (p *Plain) endBeats() {
 }
 
 func (p *Plain) beat() {
+	now := time.Now()
+	since := fmt.Sprintf("%s +%.1fs", now.Local().Format(time.TimeOnly), now.Sub(p.began).Seconds())
 	if len(p.running) == 0 {
+		p.progress("  %s  no hook of %s runs: objects are being deleted, or logs read", since, p.plan.Event)
 		return
 	}
 	var names []string
@@ -243,8 +253,7 @@ func (p *Plain) beat() {
 	if more := len(p.running) - len(names); more > 0 {
 		names = append(names, fmt.Sprintf("and %d more", more))
 	}
-	now := time.Now()
-	p.progress("  %s +%.1fs  %s of %s still running: %s", now.Local().Format(time.TimeOnly), now.Sub(p.began).Seconds(),
+	p.progress("  %s  %s of %s still running: %s", since,
 		count(len(p.running), "hook", "hooks"), p.plan.Event, strings.Join(names, ", "))
 }
 

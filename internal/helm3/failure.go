@@ -168,11 +168,15 @@ func (o *Operation) detail(details *strings.Builder, failure *hooks.HookError) {
 	}
 	fmt.Fprintf(details, "%s, %s hook of weight %d: %s after %.1fs\n", display.Printable(h.String()), failure.Event, h.Weight, what, failure.After.Seconds())
 	for _, f := range failure.Findings {
-		if len(f.Log) == 0 {
+		what, lines := "last lines of", f.Log
+		if len(lines) == 0 && f.Ended && o.opts.LogTail > 0 && f.Message != "" {
+			what, lines = "termination message of", strings.Split(strings.TrimSpace(f.Message), "\n")
+		}
+		if len(lines) == 0 {
 			continue
 		}
-		fmt.Fprintf(details, "  last lines of pod %s, container %s:\n", f.Pod, f.Container)
-		for _, line := range f.Log {
+		fmt.Fprintf(details, "  %s pod %s, container %s:\n", what, f.Pod, f.Container)
+		for _, line := range lines {
 			fmt.Fprintf(details, "  | %s\n", display.Printable(line))
 		}
 	}

@@ -71,15 +71,17 @@ func TestDetailsAreInTheErrorAndNotInTheRecord(t *testing.T) {
 		{Event: "pre-install", Hook: hook, Op: hooks.OpWait, Err: &hooks.EndedBadly{Kind: "Job", Name: "a"}, After: 1234 * time.Millisecond, Findings: []hooks.Finding{
 			{Pod: "a-x", Container: "main", Reason: "Error", Ended: true, Log: []string{"first", "red \x1b[31m"}},
 		}},
-		{Event: "pre-install", Hook: gone, Op: hooks.OpWait, Err: hooks.ErrTimeout, After: time.Minute},
+		{Event: "pre-install", Hook: gone, Op: hooks.OpWait, Err: hooks.ErrTimeout, After: time.Minute, Findings: []hooks.Finding{
+			{Pod: "b", Container: "main", Reason: "Error", Ended: true, Message: "first words\nlast words\n"},
+		}},
 		{Event: "pre-install", Hook: hook, Op: hooks.OpCreate, Err: errors.New("no")},
 	}
 	o := &Operation{
-		opts:     Options{Parallelism: 2, Kubectl: "kubectl --context c"},
+		opts:     Options{Parallelism: 2, LogTail: 20, Kubectl: "kubectl --context c"},
 		failures: []*hooks.RunError{{Failures: failures}},
 	}
 	recorded := &hookFailure{o.failures[0], false, 0}
-	if text := recorded.Error(); strings.Contains(text, "first") || strings.Contains(text, "kubectl") {
+	if text := recorded.Error(); strings.Contains(text, "first") || strings.Contains(text, "words") || strings.Contains(text, "kubectl") {
 		t.Errorf("what is recorded holds details: %q", text)
 	}
 	const want = `
@@ -90,11 +92,14 @@ Job/a, pre-install hook of weight 3: failed after 1.2s
   look further: kubectl --context c --namespace shop describe job/a
                 kubectl --context c --namespace shop logs job/a --all-containers
 Pod/b, pre-install hook of weight 0: not done after 60.0s
+  termination message of pod b, container main:
+  | first words
+  | last words
   deleted since, by its policy hook-failed`
 	if got := o.withDetails(recorded).Error(); !strings.HasSuffix(got, want) {
 		t.Errorf("error:\n%s\nwant it to end with:\n%s", got, want)
 	}
-	o.opts.Parallelism = 1
+	o.opts.Parallelism, o.opts.LogTail = 1, 0
 	if got := o.withDetails(recorded); got != error(recorded) {
 		t.Errorf("a serial operation's error has details: %v", got)
 	}

@@ -54,7 +54,7 @@ func (d *storageDriver) Create(key string, rel *release.Release) error {
 // Query implements [driver.Queryor].
 func (d *storageDriver) Query(labels map[string]string) ([]*release.Release, error) {
 	found, err := d.Driver.Query(labels)
-	if o := d.operation; o.opts.History != nil && o.pending == nil && err == nil {
+	if o := d.operation; o.opts.History != nil && o.pending == nil && err == nil && labels["status"] == "" {
 		o.opts.History(found)
 	}
 	return found, err
