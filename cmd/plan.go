@@ -68,6 +68,7 @@ func newPlanCmd(p *program) *cobra.Command {
 
 // plan renders the chart and returns the plan of its hooks.
 func (u *upgrade) plan(args []string) (*report.Plan, error) {
+	noHooks := u.client.DisableHooks // before an operation takes it over
 	rel, err := u.run(args)
 	if err != nil {
 		return nil, err
@@ -76,7 +77,7 @@ func (u *upgrade) plan(args []string) (*report.Plan, error) {
 	if err != nil && !errors.Is(err, driver.ErrReleaseNotFound) {
 		return nil, err
 	}
-	if u.client.DisableHooks {
+	if noHooks {
 		rel.Hooks = nil
 	}
 	install := rel.Info.Status == release.StatusPendingInstall

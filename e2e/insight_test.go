@@ -227,6 +227,9 @@ func TestPlanChangesNothing(t *testing.T) {
 	if first.Operation != "install" || first.Unknown != 5 || len(first.Events) != 1 || len(first.Events[0].Tiers) != 2 {
 		t.Errorf("before the installation: got %+v", first)
 	}
+	if without := read("--no-hooks"); len(without.Events) != 0 {
+		t.Errorf("without hooks: got %+v", without)
+	}
 	if after := writes(); len(after) != before {
 		t.Fatalf("a plan has written: %v", after[before:])
 	}
