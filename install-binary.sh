@@ -22,7 +22,7 @@ plugin_version() {
 # that moving it there is one step and a failure leaves the old one as it was.
 build_from_source() {
   if ! command -v go >/dev/null 2>&1; then
-    fail "there is no released binary for this version, and no Go toolchain was found to build it." \
+    fail "the plugin is built when it's installed, and no Go toolchain was found." \
       "Install Go from https://go.dev/dl/ and put it on the PATH. $try_again"
   fi
   printf 'Building helm-parallel-hooks %s with %s; this takes a minute or two.\n' "$version" "$(go env GOVERSION)"
