@@ -137,7 +137,7 @@ func TestHookReport(t *testing.T) {
 		return outcome{stdout.String(), stderr.String(), code}
 	}
 	for ending, want := range map[string]string{
-		".html": "<!doctype html>", ".json": `"name": "migrate"`, ".trace.json": `"traceEvents"`,
+		".html": "<!doctype html>", ".json": `"name":"migrate"`, ".trace.json": `"traceEvents"`,
 		".yaml": "name: migrate", ".yml": "revision: 7", ".mmd": "gantt", ".txt": "Job/migrate", ".TXT": "web, revision 7",
 	} {
 		t.Run(ending, func(t *testing.T) {

@@ -61,7 +61,7 @@ func newPlanCmd(p *program) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return writePlan(p.Out, plan, format)
+		return writeAs(p.Out, plan, format, map[string]func(io.Writer) error{"table": plan.WriteTable, "mermaid": plan.WriteMermaid})
 	}
 	return cmd
 }
@@ -82,17 +82,4 @@ func (u *upgrade) plan(args []string) (*report.Plan, error) {
 	}
 	install := rel.Info.Status == release.StatusPendingInstall
 	return report.NewPlan(rel, install, u.hooks.parallelism.n, report.NewHistory(revisions))
-}
-
-func writePlan(out io.Writer, plan *report.Plan, format string) error {
-	switch format {
-	case "json":
-		return plan.WriteJSON(out)
-	case "yaml":
-		return plan.WriteYAML(out)
-	case "mermaid":
-		return plan.WriteMermaid(out)
-	default:
-		return plan.WriteTable(out)
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 	"helm.sh/helm/v3/cmd/helm/require"
 	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/cli/output"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/report"
 )
@@ -76,9 +77,9 @@ func newTimelineCmd(p *program) *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&client.Version, "revision", 0, "show this revision instead of the latest")
 	f.IntSliceVar(&whatIf, "what-if", nil, "say how long the hooks would take if so many of equal weight ran at once (can specify multiple or separate values with commas)")
-	output := formatValue{choice{&format, []string{"table", "json", "yaml", "mermaid", "html", "trace"}}}
-	f.VarP(output, "output", "o", output.usage())
-	completeFlag(cmd, "output", cobra.FixedCompletions(output.allowed, cobra.ShellCompDirectiveNoFileComp))
+	formats := formatValue{choice{&format, []string{"table", "json", "yaml", "mermaid", "html", "trace"}}}
+	f.VarP(formats, "output", "o", formats.usage())
+	completeFlag(cmd, "output", cobra.FixedCompletions(formats.allowed, cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "revision", cobra.NoFileCompletions)
 	completeFlag(cmd, "what-if", cobra.NoFileCompletions)
 	return cmd
@@ -106,25 +107,30 @@ func (v formatValue) usage() string {
 const columnsWithoutTerminal = 120
 
 func writeTimeline(out io.Writer, t *report.Timeline, format string) error {
+	columns := columnsWithoutTerminal
+	if f, ok := out.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			columns = width
+		}
+	}
+	return writeAs(out, t, format, map[string]func(io.Writer) error{
+		"table":   func(out io.Writer) error { return t.WriteTable(out, columns) },
+		"mermaid": t.WriteMermaid,
+		"html":    t.WriteHTML,
+		"trace":   t.WriteTrace,
+	})
+}
+
+// writeAs writes an object as JSON or YAML, as Helm does its own, or in one of the
+// other formats that it has.
+func writeAs(out io.Writer, object any, format string, others map[string]func(io.Writer) error) error {
 	switch format {
 	case "json":
-		return t.WriteJSON(out)
+		return output.EncodeJSON(out, object)
 	case "yaml":
-		return t.WriteYAML(out)
-	case "mermaid":
-		return t.WriteMermaid(out)
-	case "html":
-		return t.WriteHTML(out)
-	case "trace":
-		return t.WriteTrace(out)
+		return output.EncodeYAML(out, object)
 	default:
-		columns := columnsWithoutTerminal
-		if f, ok := out.(*os.File); ok {
-			if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
-				columns = width
-			}
-		}
-		return t.WriteTable(out, columns)
+		return others[format](out)
 	}
 }
 

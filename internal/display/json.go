@@ -142,7 +142,7 @@ func (j *JSON) Observe(n hooks.Notice) {
 		}
 		r := Record{
 			Type: "event-ended", Event: string(n.Event), Succeeded: &succeeded, Failed: &failed, NotStarted: &notStarted,
-			Seconds: ptr.To(seconds(time.Since(j.began))),
+			Seconds: ptr.To(Seconds(time.Since(j.began))),
 		}
 		if n.Err != nil {
 			r.Error = n.Err.Error()
@@ -159,7 +159,7 @@ func ended(n hooks.HookEnded) Record {
 	}
 	if !result.CompletedAt.IsZero() {
 		r.Completed = &result.CompletedAt
-		r.Seconds = ptr.To(seconds(result.CompletedAt.Sub(result.StartedAt)))
+		r.Seconds = ptr.To(Seconds(result.CompletedAt.Sub(result.StartedAt)))
 	}
 	if result.Err != nil {
 		r.Error = result.Err.Problem()
@@ -174,8 +174,8 @@ func recordHook(h *hooks.Hook) RecordHook {
 	return RecordHook{Kind: h.Kind, Name: h.Name, Weight: h.Weight, Path: h.Path}
 }
 
-// seconds leaves out what is beyond a millisecond.
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+// Seconds leaves out what is beyond a millisecond.
+func Seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
 func (j *JSON) write(r Record) {
 	j.mu.Lock()

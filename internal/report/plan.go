@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"helm.sh/helm/v3/pkg/release"
-	"sigs.k8s.io/yaml"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
@@ -144,7 +142,7 @@ func NewPlan(rel *release.Release, install bool, parallelism int, history Histor
 		total += end
 		p.Events = append(p.Events, newPlanEvent(planned, forecast, end, history))
 	}
-	p.Seconds, p.SerialSeconds = seconds(total), seconds(serial)
+	p.Seconds, p.SerialSeconds = display.Seconds(total), display.Seconds(serial)
 	for h := range p.hooks() {
 		if h.Seconds == nil {
 			p.Unknown++
@@ -155,7 +153,7 @@ func NewPlan(rel *release.Release, install bool, parallelism int, history Histor
 
 // newPlanEvent pairs a plan with its forecast, which is in plan order.
 func newPlanEvent(planned *hooks.Plan, forecast []hooks.Forecast, end time.Duration, history History) PlanEvent {
-	event := PlanEvent{Name: string(planned.Event), Seconds: seconds(end)}
+	event := PlanEvent{Name: string(planned.Event), Seconds: display.Seconds(end)}
 	for _, tier := range planned.Tiers {
 		shown := PlanTier{Weight: tier.Weight}
 		for _, stage := range tier.Stages {
@@ -163,10 +161,10 @@ func newPlanEvent(planned *hooks.Plan, forecast []hooks.Forecast, end time.Durat
 			for _, step := range stage.Steps {
 				hook := PlanHook{
 					Name: step.Hook.Name, Kind: step.Hook.Kind, Path: step.Hook.Path, Slots: step.Slots,
-					Start: seconds(forecast[0].Start), after: step.After,
+					Start: display.Seconds(forecast[0].Start), after: step.After,
 				}
 				if took, ok := history[step.Hook.String()]; ok {
-					s := seconds(took)
+					s := display.Seconds(took)
 					hook.Seconds = &s
 				}
 				for _, i := range step.After {
@@ -263,23 +261,6 @@ func trimLines(text []byte) []byte {
 		out.WriteByte('\n')
 	}
 	return out.Bytes()
-}
-
-// WriteJSON writes the plan as one JSON object.
-func (p *Plan) WriteJSON(out io.Writer) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(p)
-}
-
-// WriteYAML writes what WriteJSON writes, as YAML.
-func (p *Plan) WriteYAML(out io.Writer) error {
-	text, err := yaml.Marshal(p)
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(text)
-	return err
 }
 
 // WriteMermaid writes which hook comes after which as a flowchart in the language

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/net/html"
 	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/cli/output"
 	"helm.sh/helm/v3/pkg/release"
 	helmtime "helm.sh/helm/v3/pkg/time"
 )
@@ -87,8 +88,8 @@ func TestTimelineFormats(t *testing.T) {
 		for format, write := range map[string]func(io.Writer) error{
 			"table":        func(out io.Writer) error { return timeline.WriteTable(out, 100) },
 			"narrow.table": func(out io.Writer) error { return timeline.WriteTable(out, 40) },
-			"json":         timeline.WriteJSON,
-			"yaml":         timeline.WriteYAML,
+			"json":         func(out io.Writer) error { return output.EncodeJSON(out, timeline) },
+			"yaml":         func(out io.Writer) error { return output.EncodeYAML(out, timeline) },
 			"mermaid":      timeline.WriteMermaid,
 			"trace":        timeline.WriteTrace,
 			"html":         timeline.WriteHTML,
@@ -267,7 +268,9 @@ func TestPlanFormats(t *testing.T) {
 			t.Fatal(err)
 		}
 		for format, write := range map[string]func(io.Writer) error{
-			"table": plan.WriteTable, "json": plan.WriteJSON, "yaml": plan.WriteYAML, "mermaid": plan.WriteMermaid,
+			"table": plan.WriteTable, "mermaid": plan.WriteMermaid,
+			"json": func(out io.Writer) error { return output.EncodeJSON(out, plan) },
+			"yaml": func(out io.Writer) error { return output.EncodeYAML(out, plan) },
 		} {
 			golden(t, "plan-"+name+"."+format, write)
 		}

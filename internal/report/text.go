@@ -10,8 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
 )
 
@@ -101,23 +99,6 @@ func (e *Event) bar(h Hook, width int) string {
 	from := min(max(at(h.Start), 0), width-1)
 	to := min(max(at(end), from+1), width)
 	return strings.Repeat(" ", from) + strings.Repeat(mark, to-from)
-}
-
-// WriteJSON writes the timeline as one JSON object.
-func (t *Timeline) WriteJSON(out io.Writer) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(t)
-}
-
-// WriteYAML writes what WriteJSON writes, as YAML.
-func (t *Timeline) WriteYAML(out io.Writer) error {
-	text, err := yaml.Marshal(t)
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(text)
-	return err
 }
 
 // WriteMermaid writes a Gantt chart in the language of Mermaid, which Markdown

@@ -13,6 +13,7 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
 )
 
@@ -122,15 +123,12 @@ func about(rel *release.Release) *Timeline {
 }
 
 func newForecast(parallelism int, took, serial time.Duration) Forecast {
-	f := Forecast{Parallelism: parallelism, Seconds: seconds(took), Faster: 1}
+	f := Forecast{Parallelism: parallelism, Seconds: display.Seconds(took), Faster: 1}
 	if took > 0 {
 		f.Faster = float64(serial) / float64(took)
 	}
 	return f
 }
-
-// seconds leaves out what is beyond a millisecond.
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
 // recorded returns what the record says of hooks.
 func recorded(all []*release.Hook) []Hook {
@@ -138,7 +136,7 @@ func recorded(all []*release.Hook) []Hook {
 	for i, h := range all {
 		these[i] = Hook{
 			Name: h.Name, Kind: h.Kind, Path: h.Path, Weight: h.Weight, Phase: string(h.LastRun.Phase),
-			Start: h.LastRun.StartedAt.Time, End: h.LastRun.CompletedAt.Time, Seconds: seconds(took(h)),
+			Start: h.LastRun.StartedAt.Time, End: h.LastRun.CompletedAt.Time, Seconds: display.Seconds(took(h)),
 		}
 	}
 	return these
@@ -160,7 +158,7 @@ func newEvent(name string, all []Hook) Event {
 		return cmp.Or(cmp.Compare(a.Weight, b.Weight), a.Start.Compare(b.Start), strings.Compare(a.Name, b.Name))
 	})
 	if !e.End.IsZero() {
-		e.Seconds = seconds(e.End.Sub(e.Start))
+		e.Seconds = display.Seconds(e.End.Sub(e.Start))
 	}
 	e.SerialSeconds = math.Round(1000*e.SerialSeconds) / 1000
 	e.AtOnce = len(lanes(e.Hooks))
@@ -215,7 +213,7 @@ func (c *Collector) Observe(n hooks.Notice) {
 			Start: r.StartedAt, End: r.CompletedAt,
 		}
 		if !h.End.IsZero() {
-			h.Seconds = seconds(h.End.Sub(h.Start))
+			h.Seconds = display.Seconds(h.End.Sub(h.Start))
 		}
 		all = append(all, h)
 	}
