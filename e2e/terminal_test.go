@@ -150,3 +150,43 @@ func TestLiveFailure(t *testing.T) {
 		t.Errorf("colours in spite of NO_COLOR: %q", colored)
 	}
 }
+
+// TestLiveWarnings: what the API server warns of, which client-go prints by itself, stays on the screen and leaves nothing
+// of the region behind.
+func TestLiveWarnings(t *testing.T) {
+	t.Parallel()
+	s := newSession(t)
+	term := s.openTerminal(t, 140, 30, "helm-parallel-hooks", "install", "app", s.chart(`
+-- Chart.yaml --
+apiVersion: v2
+name: warned
+version: 1.0.0
+-- templates/hooks.yaml --
+{{- range until 6 }}
+---
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: job-{{ . }}
+  annotations: {helm.sh/hook: pre-install}
+spec:
+  bogus{{ . }}: 1
+  template:
+    metadata:
+      annotations: {parallel-hooks.test/duration: 1s}
+    spec:
+      restartPolicy: Never
+      containers: [{name: main, image: none}]
+{{- end }}
+`), "--hook-parallelism", "2")
+	term.await(`ended with 0`)
+	all := term.all()
+	for i := range 6 {
+		if n := strings.Count(all, fmt.Sprintf(`unknown field \"spec.bogus%d\"`, i)); n != 1 {
+			t.Errorf("%d warnings about hook %d, want 1", n, i)
+		}
+	}
+	if strings.Contains(all, " running") || t.Failed() {
+		t.Errorf("want the warnings and nothing of the region in:\n%s", all)
+	}
+}
