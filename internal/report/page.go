@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
@@ -14,7 +15,8 @@ import (
 //go:embed page.html
 var pageText string
 
-var page = template.Must(template.New("page").Parse(pageText))
+// page is parsed when one is written, since most commands write none.
+var page = sync.OnceValue(func() *template.Template { return template.Must(template.New("page").Parse(pageText)) })
 
 // pageEvent, pageRow and pageForecast are what the page shows, as text.
 type (
@@ -57,7 +59,7 @@ func (t *Timeline) WriteHTML(out io.Writer) error {
 	for _, f := range t.Forecasts {
 		forecasts = append(forecasts, pageForecast{f.Parallelism, inSeconds(f.Seconds), fmt.Sprintf("%.1f", f.Faster)})
 	}
-	return page.Execute(out, map[string]any{
+	return page().Execute(out, map[string]any{
 		"Title":     fmt.Sprintf("%s, revision %d", display.Printable(t.Release), t.Revision),
 		"Subtitle":  subtitle,
 		"Events":    events,
