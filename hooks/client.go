@@ -22,16 +22,15 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 )
 
-// retryDelay is how long to wait before something is asked again of a server
-// that gave no answer, or of discovery that doesn't know a new kind yet.
-const retryDelay = 200 * time.Millisecond
+// servedDelay is how long to wait before a new kind is asked for again that the server
+// doesn't know yet.
+const servedDelay = 200 * time.Millisecond
 
 // ClientOptions are the settings of a [Client].
 type ClientOptions struct {
@@ -40,6 +39,13 @@ type ClientOptions struct {
 	Namespace string
 	// FieldManager is recorded in the objects' managedFields; required.
 	FieldManager string
+	// Retrier has requests made again that got no answer. The config must wrap it
+	// already. Nil: the client has one of its own, which has patience for as long
+	// as a request's context lasts, and takes status 500 for final.
+	Retrier *Retrier
+	// Warn is told, in words for a person, what makes it harder to see how hooks
+	// go. It's called from many goroutines. May be nil.
+	Warn func(message string)
 }
 
 // Client is the [Cluster] that talks to a Kubernetes API server.
@@ -62,9 +68,6 @@ type Client struct {
 	shared map[watchKey]*sharedWatch
 	// jobPods are the watches on pods, by namespace.
 	jobPods map[string]*podWatch
-	// absent are the objects that were seen not to exist and that nobody but
-	// us is expected to create.
-	absent map[objectKey]bool
 	// crds are the CustomResourceDefinitions that this run has created, by
 	// the kind that they define.
 	crds map[schema.GroupKind]*crd
@@ -85,9 +88,25 @@ type objectKey struct {
 // be. config's client-side rate limits are kept: set its QPS to -1 to let the
 // number of slots bound the load.
 func NewClient(config *rest.Config, mapper meta.RESTMapper, options ClientOptions) (*Client, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	if options.Retrier == nil {
+		options.Retrier = NewRetrier()
+		options.Retrier.Start(ctx, RetryOptions{Warn: options.Warn})
+		config = rest.CopyConfig(config)
+		config.Wrap(options.Retrier.Wrap)
+	}
+	client, err := newClient(ctx, cancel, config, mapper, options)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	return client, nil
+}
+
+func newClient(ctx context.Context, cancel context.CancelFunc, config *rest.Config, mapper meta.RESTMapper, options ClientOptions) (*Client, error) {
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+		return nil, err
 	}
 	// Pods are read in the form that costs both sides least.
 	typed := rest.CopyConfig(config)
@@ -95,7 +114,7 @@ func NewClient(config *rest.Config, mapper meta.RESTMapper, options ClientOption
 	typed.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	core, err := kubernetes.NewForConfigAndClient(typed, httpClient)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+		return nil, err
 	}
 	// A dynamic client and one for plain requests beside it, since a dynamic
 	// client drops the answer to a delete, which says whether the object is
@@ -105,13 +124,12 @@ func NewClient(config *rest.Config, mapper meta.RESTMapper, options ClientOption
 	raw.APIPath = "/"
 	restClient, err := rest.UnversionedRESTClientForConfigAndClient(raw, httpClient)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+		return nil, err
 	}
 	resettable, ok := mapper.(meta.ResettableRESTMapper)
 	if !ok {
 		resettable = fixedMapper{mapper}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	return &Client{
 		options: options,
 		rest:    restClient,
@@ -122,7 +140,6 @@ func NewClient(config *rest.Config, mapper meta.RESTMapper, options ClientOption
 		cancel:  cancel,
 		shared:  map[watchKey]*sharedWatch{},
 		jobPods: map[string]*podWatch{},
-		absent:  map[objectKey]bool{},
 		crds:    map[schema.GroupKind]*crd{},
 	}, nil
 }
@@ -220,7 +237,7 @@ func (c *Client) mapping(ctx context.Context, gvk schema.GroupVersionKind, defin
 		}
 		// Discovery learns of an established kind a moment later.
 		select {
-		case <-time.After(retryDelay):
+		case <-time.After(servedDelay):
 		case <-ctx.Done():
 			return nil, err
 		}
@@ -237,7 +254,7 @@ func (c *Client) watch(key watchKey) *sharedWatch {
 		if key.namespace != "" {
 			name += fmt.Sprintf(" in namespace %q", key.namespace)
 		}
-		w = newSharedWatch(c.resource(key), name)
+		w = newSharedWatch(c.resource(key), name, c.options.Warn)
 		c.shared[key] = w
 	}
 	return w
@@ -303,9 +320,6 @@ func (c *Client) deleteObject(ctx context.Context, t target) error {
 			return err
 		}
 	}
-	c.mu.Lock()
-	c.absent[t.key] = true
-	c.mu.Unlock()
 	return nil
 }
 
@@ -319,38 +333,29 @@ func (c *Client) requestDelete(ctx context.Context, key objectKey) (*unstructure
 	if err != nil {
 		return nil, err
 	}
-	for {
-		result := c.rest.Delete().AbsPath(segments(key)...).
-			SetHeader("Content-Type", runtime.ContentTypeJSON).Body(options).Do(ctx)
-		err := result.Error()
-		switch {
-		case err == nil:
-			object := &unstructured.Unstructured{}
-			if answer, err := result.Raw(); err != nil {
-				return nil, err
-			} else if err := json.Unmarshal(answer, &object.Object); err != nil {
-				return nil, fmt.Errorf("reading the server's answer: %w", err)
-			}
-			// For some kinds the answer holds the object although it's gone,
-			// and then no event follows the version in it.
-			if object.GetKind() == "Status" || object.GetDeletionTimestamp() == nil {
-				return nil, nil
-			}
-			current, err := get(ctx, c.resource(key.watchKey), key.name)
-			if apierrors.IsNotFound(err) || err == nil && current.GetUID() != object.GetUID() {
-				return nil, nil
-			}
-			return current, err
-		case apierrors.IsNotFound(err):
-			return nil, nil
-		case !answerLost(err) || apierrors.IsInternalError(err):
-			return nil, err
-		}
-		// To delete twice does no harm.
-		if err := pause(ctx, err); err != nil {
-			return nil, err
-		}
+	result := c.rest.Delete().AbsPath(segments(key)...).
+		SetHeader("Content-Type", runtime.ContentTypeJSON).Body(options).Do(ctx)
+	if apierrors.IsNotFound(result.Error()) {
+		return nil, nil
 	}
+	answer, err := result.Raw()
+	if err != nil {
+		return nil, err
+	}
+	object := &unstructured.Unstructured{}
+	if err := json.Unmarshal(answer, &object.Object); err != nil {
+		return nil, fmt.Errorf("reading the server's answer: %w", err)
+	}
+	// For some kinds the answer holds the object although it's gone, and then no
+	// event follows the version in it.
+	if object.GetKind() == "Status" || object.GetDeletionTimestamp() == nil {
+		return nil, nil
+	}
+	current, err := c.resource(key.watchKey).Get(ctx, key.name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && current.GetUID() != object.GetUID() {
+		return nil, nil
+	}
+	return current, err
 }
 
 func segments(key objectKey) []string {
@@ -428,87 +433,20 @@ func (c *Client) createObject(ctx context.Context, t target, e *execution) error
 	return nil
 }
 
-// requestCreate creates an object, exactly once even if answers are lost.
+// requestCreate creates an object.
 func (c *Client) requestCreate(ctx context.Context, t target) (*unstructured.Unstructured, error) {
-	c.mu.Lock()
-	wasAbsent := c.absent[t.key]
-	delete(c.absent, t.key)
-	c.mu.Unlock()
-
-	var lost error // the first attempt's
 	for {
 		created, err := t.resource.Create(ctx, t.object, metav1.CreateOptions{FieldManager: c.options.FieldManager})
-		switch {
-		case err == nil:
-			return created, nil
-		case lost != nil && apierrors.IsAlreadyExists(err):
-			// The attempt whose answer was lost, or somebody else.
-		case t.ofHook && isNotServed(err):
-			// An established kind is served everywhere a moment later.
-			if err := pause(ctx, err); err != nil {
-				return nil, err
-			}
-			continue
-		case !answerLost(err) || t.key.name == "":
-			return nil, err
-		default:
-			lost = err
+		if !t.ofHook || !isNotServed(err) {
+			return created, err
 		}
-
-		current, err := get(ctx, t.resource, t.key.name)
-		switch {
-		case err == nil && wasAbsent:
-			return current, nil
-		case err == nil:
-			return nil, fmt.Errorf("the server's answer to the creation was lost and an object of that name exists, of which nobody can tell whether it's this hook: %w", lost)
-		case apierrors.IsInternalError(lost) && apierrors.IsNotFound(err):
-			return nil, lost // a webhook that can't be reached, say: no matter for another attempt
-		case !apierrors.IsNotFound(err):
-			return nil, err
-		}
-		if err := pause(ctx, lost); err != nil {
-			return nil, err
+		// An established kind is served everywhere a moment later.
+		select {
+		case <-time.After(servedDelay):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
-}
-
-// get reads an object, again where no answer came.
-func get(ctx context.Context, resource dynamic.ResourceInterface, name string) (*unstructured.Unstructured, error) {
-	for {
-		object, err := resource.Get(ctx, name, metav1.GetOptions{})
-		if !answerLost(err) {
-			return object, err
-		}
-		if err := pause(ctx, err); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// pause waits a moment before the next attempt. If there is no time for one it
-// returns why, with the error of the last one.
-func pause(ctx context.Context, last error) error {
-	select {
-	case <-time.After(retryDelay):
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", context.Cause(ctx), last)
-	}
-}
-
-// answerLost reports whether the server may have done what it was asked for
-// although it didn't say so.
-func answerLost(err error) bool {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return false
-	}
-	var status apierrors.APIStatus
-	if errors.As(err, &status) {
-		code := status.Status().Code
-		return code >= 500 && code != 501
-	}
-	return utilnet.IsConnectionReset(err) || utilnet.IsConnectionRefused(err) || utilnet.IsProbableEOF(err) ||
-		utilnet.IsTimeout(err) || utilnet.IsHTTP2ConnectionLost(err)
 }
 
 // isNotServed reports whether the server doesn't know the resource, as against

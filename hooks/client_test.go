@@ -11,7 +11,9 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -84,7 +86,7 @@ func testJob(name string) *Hook {
 // job returns a Job as the server would. The fields are a condition's type and a
 // deletion, if not empty.
 func job(name, uid, version, condition, deleted string) string {
-	metadata := map[string]any{"name": name, "namespace": "ns", "uid": uid, "resourceVersion": version}
+	metadata := map[string]any{"name": name, "namespace": "ns", "uid": uid, "resourceVersion": version, "creationTimestamp": time.Now().Format(time.RFC3339)}
 	if deleted != "" {
 		metadata["deletionTimestamp"] = deleted
 	}
@@ -163,18 +165,17 @@ func TestCreateWhoseAnswerIsLost(t *testing.T) {
 				switch call {
 				case "POST":
 					posts++
-					if posts == 1 {
+					switch {
+					case posts == 1:
 						exists = acted
 						hangUp(t, w)
 						return
-					}
-					exists = true
-					fmt.Fprint(w, job("one", "uid", "5", "", ""))
-				case "GET one":
-					if !exists {
-						status(w, http.StatusNotFound, "NotFound")
+					case exists:
+						status(w, http.StatusConflict, "AlreadyExists")
 						return
 					}
+					fmt.Fprint(w, job("one", "uid", "5", "", ""))
+				case "GET one":
 					fmt.Fprint(w, job("one", "uid", "5", "", ""))
 				case "DELETE one":
 					status(w, http.StatusNotFound, "NotFound")
@@ -190,35 +191,78 @@ func TestCreateWhoseAnswerIsLost(t *testing.T) {
 			if err := execute(t, client, testJob("one")); err != nil {
 				t.Errorf("error: got %v, want none", err)
 			}
-			if got, want := server.count("POST"), map[bool]int{true: 1, false: 2}[acted]; got != want {
-				t.Errorf("requests to create: got %d, want %d", got, want)
+			if got := server.count("POST"); got != 2 {
+				t.Errorf("requests to create: got %d, want 2: an object of that name is created once", got)
 			}
 		})
 	}
 }
 
 func TestLostAnswerIsNotTakenForSomebodyElsesObject(t *testing.T) {
+	older := strings.ReplaceAll(job("one", "uid", "5", "", ""), time.Now().Format("2006"), "2006")
+	other := strings.ReplaceAll(job("one", "uid", "5", "", ""), `"name"`, `"labels":{"by":"somebody else"},"name"`)
+	for what, found := range map[string]string{"older": older, "with other labels": other} {
+		t.Run(what, func(t *testing.T) {
+			client, server := startServer(t, nil)
+			server.answer = func(call string, w http.ResponseWriter, _ *http.Request) {
+				switch {
+				case call == "DELETE one":
+					status(w, http.StatusNotFound, "NotFound")
+				case call == "POST" && server.count("POST") == 1:
+					hangUp(t, w)
+				case call == "POST":
+					status(w, http.StatusConflict, "AlreadyExists")
+				default:
+					fmt.Fprint(w, found)
+				}
+			}
+			h := testJob("one")
+			h.Objects[0].SetLabels(map[string]string{"by": "us"})
+			if what == "older" {
+				h.Objects[0].SetLabels(nil)
+			}
+			if err := client.Delete(t.Context(), h); err != nil { // from which the server's time is known
+				t.Fatal(err)
+			}
+			_, err := client.Create(t.Context(), h)
+			if !apierrors.IsAlreadyExists(err) || !strings.Contains(err.Error(), "the answer to its creation was lost") {
+				t.Errorf("got %v after %q, want an error that says what is not known", err, server.calls)
+			}
+		})
+	}
+}
+
+// TestJobIsNotRunAgainThatMayHaveGone: one whose answer was lost may have run and have been
+// deleted by the time that it's looked for.
+func TestJobIsNotRunAgainThatMayHaveGone(t *testing.T) {
 	client, server := startServer(t, func(call string, w http.ResponseWriter, _ *http.Request) {
 		if call == "POST" {
 			hangUp(t, w)
 			return
 		}
-		fmt.Fprint(w, job("one", "uid", "5", "", ""))
+		status(w, http.StatusNotFound, "NotFound")
 	})
-	// The hook has no policy to delete an earlier object, so none was seen gone.
-	_, err := client.Create(t.Context(), testJob("one"))
-	if err == nil || !strings.Contains(err.Error(), "answer to the creation was lost") || server.count("POST") != 1 {
-		t.Errorf("got %v after %q, want an error that says what is not known", err, server.calls)
+	h := testJob("one")
+	h.Objects[0].Object["spec"] = map[string]any{"ttlSecondsAfterFinished": int64(0)}
+	_, err := client.Create(t.Context(), h)
+	if err == nil || !strings.Contains(err.Error(), "it may have run and been deleted since") || server.count("POST") != 1 {
+		t.Errorf("got %v after %q, want an error that says why there's no second attempt", err, server.calls)
+	}
+}
+
+func TestNamelessObjectIsNotCreatedAgain(t *testing.T) {
+	client, server := startServer(t, func(call string, w http.ResponseWriter, _ *http.Request) { hangUp(t, w) })
+	h := testJob("")
+	h.Objects[0].SetGenerateName("one-")
+	_, err := client.Create(t.Context(), h)
+	if err == nil || !strings.Contains(err.Error(), "metadata.generateName") || server.count("POST") != 1 {
+		t.Errorf("got %v after %q, want an error that says why there's no second attempt", err, server.calls)
 	}
 }
 
 func TestCreateIsNotRepeatedAfterAnInternalError(t *testing.T) {
 	client, server := startServer(t, func(call string, w http.ResponseWriter, _ *http.Request) {
-		if call == "POST" {
-			status(w, http.StatusInternalServerError, "InternalError")
-			return
-		}
-		status(w, http.StatusNotFound, "NotFound")
+		status(w, http.StatusInternalServerError, "InternalError")
 	})
 	if _, err := client.Create(t.Context(), testJob("one")); err == nil || server.count("POST") != 1 {
 		t.Errorf("got %v after %q, want the error of the only attempt", err, server.calls)
@@ -361,7 +405,7 @@ func TestJobThatFailsAndIsDeletedAtOnce(t *testing.T) {
 // TestObjectThatVanishedExcusesNoOther: a List may hold a Job that somebody deletes
 // and one that fails.
 func TestObjectThatVanishedExcusesNoOther(t *testing.T) {
-	w := newSharedWatch(nil, "jobs")
+	w := newSharedWatch(nil, "jobs", nil)
 	var e execution
 	for _, name := range []string{"vanished", "failed"} {
 		s := w.subscribe(name)
@@ -382,7 +426,7 @@ func TestObjectThatVanishedExcusesNoOther(t *testing.T) {
 // TestAllWhoWaitAreWoken: several custom resources may wait for one definition.
 func TestAllWhoWaitAreWoken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newSharedWatch(nil, "jobs")
+		w := newSharedWatch(nil, "jobs", nil)
 		s := w.subscribe("one")
 		defer s.close()
 		var waiters sync.WaitGroup
@@ -405,16 +449,28 @@ func TestAllWhoWaitAreWoken(t *testing.T) {
 }
 
 func TestWatchThatIsForbidden(t *testing.T) {
-	client, _ := startServer(t, func(call string, w http.ResponseWriter, _ *http.Request) {
-		if call == "POST" {
-			fmt.Fprint(w, job("one", "uid", "5", "", ""))
-			return
-		}
-		status(w, http.StatusForbidden, "Forbidden")
-	})
-	err := execute(t, client, testJob("one"))
-	if err == nil || !strings.Contains(err.Error(), `watching jobs in namespace "ns"`) {
-		t.Errorf("got %v, want an error that says what may not be watched", err)
+	for _, readable := range []bool{true, false} {
+		t.Run(fmt.Sprintf("readable=%v", readable), func(t *testing.T) {
+			client, _ := startServer(t, func(call string, w http.ResponseWriter, _ *http.Request) {
+				switch {
+				case call == "POST":
+					fmt.Fprint(w, job("one", "uid", "5", "", ""))
+				case call == "GET one" && readable:
+					fmt.Fprint(w, job("one", "uid", "6", "Complete", ""))
+				default:
+					status(w, http.StatusForbidden, "Forbidden")
+				}
+			})
+			warnings := make(chan string, 10)
+			client.options.Warn = func(message string) { warnings <- message }
+			err := execute(t, client, testJob("one"))
+			if readable && err != nil || !readable && (err == nil || !strings.Contains(err.Error(), `neither to watch nor to get jobs in namespace "ns"`)) {
+				t.Errorf("error: got %v", err)
+			}
+			if warning := <-warnings; !strings.Contains(warning, `no permission to watch jobs in namespace "ns"`) {
+				t.Errorf("warning: got %q, want what may not be watched", warning)
+			}
+		})
 	}
 }
 
@@ -479,7 +535,7 @@ func TestVersionThatADefinitionDoesNotServe(t *testing.T) {
 	definition := newHook("CustomResourceDefinition", "widgets.example.com", 0).Objects[0]
 	definition.Object["spec"] = map[string]any{"versions": []any{map[string]any{"name": "v1", "served": true}}}
 	definition.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Established", "status": "True"}}}
-	s := newSharedWatch(nil, "definitions").subscribe(definition.GetName())
+	s := newSharedWatch(nil, "definitions", nil).subscribe(definition.GetName())
 	s.watch.record(definition.GetName(), "uid", state{object: definition})
 	client.crds[schema.GroupKind{Group: "example.com", Kind: "Widget"}] = &crd{s, "uid"}
 	h := newHook("Widget", "w", 0)

@@ -37,6 +37,10 @@ const jobNameLabel = "job-name"
 // before it's read to its end by another request.
 const logGrace = 2 * time.Second
 
+// logRetryDelay is how long to wait at first before a log is asked for again that could not
+// be read.
+const logRetryDelay = 200 * time.Millisecond
+
 // eofPatience is how long after the end of a log that was followed its container may
 // be seen to have ended. What is asked for later would be of the container's next run.
 const eofPatience = 5 * time.Second
@@ -224,8 +228,7 @@ func watchOn[L interface{ GetResourceVersion() string }](
 			retrying, err := watchtools.NewRetryWatcherWithContext(ctx, since, &cache.ListWatch{
 				WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 					o.LabelSelector, o.FieldSelector = options.LabelSelector, options.FieldSelector
-					events, err := watcher.Watch(ctx, o)
-					return asEvent(events, err)
+					return openWatch(ctx, o, watcher.Watch, nil)
 				},
 			})
 			if err != nil {
@@ -559,7 +562,7 @@ func (l *containerLog) read(ctx context.Context) error {
 		case <-following.Done():
 		}
 	})
-	again := retryDelay
+	again := logRetryDelay
 	for !l.hasEnded() && following.Err() == nil {
 		// What has come to an end by itself was cut off, or its container has
 		// ended, as will be seen in a moment.

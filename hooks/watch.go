@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	watchtools "k8s.io/client-go/tools/watch"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
 )
 
 // sharedWatch is the one watch on a resource in a namespace that all hooks of a
@@ -35,6 +38,11 @@ type sharedWatch struct {
 	since    string
 	interest map[string]map[*subscription]struct{} // by object name
 	err      error                                 // why the watch can't go on
+	trouble  error                                 // why there's no connection; nil if there is one
+
+	// suspect is told of connections that brought nothing to their ends.
+	suspect chan struct{}
+	warn    func(message string) // may be nil
 }
 
 // subscription is the interest of one hook in the objects of one name. It begins
@@ -56,8 +64,14 @@ type state struct {
 	deleted bool
 }
 
-func newSharedWatch(resource dynamic.ResourceInterface, name string) *sharedWatch {
-	return &sharedWatch{resource: resource, name: name, interest: map[string]map[*subscription]struct{}{}}
+func newSharedWatch(resource dynamic.ResourceInterface, name string, warn func(string)) *sharedWatch {
+	return &sharedWatch{
+		resource: resource,
+		name:     name,
+		interest: map[string]map[*subscription]struct{}{},
+		suspect:  make(chan struct{}, 1),
+		warn:     warn,
+	}
 }
 
 func (w *sharedWatch) subscribe(name string) *subscription {
@@ -117,7 +131,7 @@ func (w *sharedWatch) refresh(ctx context.Context, name string) error {
 		}
 	}
 	w.mu.Unlock()
-	current, err := get(ctx, w.resource, name)
+	current, err := w.resource.Get(ctx, name, metav1.GetOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
@@ -136,7 +150,7 @@ func (s *subscription) await(ctx context.Context, uid types.UID, done func(state
 	for {
 		s.watch.mu.Lock()
 		current, known := s.states[uid]
-		changed, failed := s.changed, s.watch.err
+		changed, failed, trouble := s.changed, s.watch.err, s.watch.trouble
 		s.watch.mu.Unlock()
 		if known {
 			if ok, err := done(current); ok || err != nil {
@@ -149,6 +163,9 @@ func (s *subscription) await(ctx context.Context, uid types.UID, done func(state
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			if trouble != nil {
+				return fmt.Errorf("%w: no connection to watch %s: %w", context.Cause(ctx), s.watch.name, trouble)
+			}
 			return context.Cause(ctx)
 		}
 	}
@@ -206,10 +223,19 @@ func (w *sharedWatch) run(ctx context.Context, since string) {
 	// What it has to say of connections that it takes up again helps nobody.
 	ctx = klog.NewContext(ctx, logr.Discard())
 	err := w.follow(ctx, since)
+	refused := 0 // in a row: a token may just have been replaced
 	for ctx.Err() == nil {
-		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
-			w.fail(fmt.Errorf("watching %s: %w", w.name, err))
+		switch {
+		case apierrors.IsForbidden(err):
+			w.poll(ctx)
 			return
+		case apierrors.IsUnauthorized(err):
+			if refused++; refused > 1 {
+				w.fail(fmt.Errorf("watching %s: %w", w.name, err))
+				return
+			}
+		default:
+			refused = 0
 		}
 		if since, err = w.resync(ctx); err == nil {
 			err = w.follow(ctx, since)
@@ -221,10 +247,34 @@ func (w *sharedWatch) run(ctx context.Context, since string) {
 	}
 }
 
+// pollInterval is how often objects are read that may not be watched, as Helm polls
+// for deletions (pkg/kube/wait.go).
+const pollInterval = 2 * time.Second
+
+// poll reads the objects that are waited for again and again, where they may not be
+// watched, until ctx is done or they may not be read either.
+func (w *sharedWatch) poll(ctx context.Context) {
+	if w.warn != nil {
+		w.warn(fmt.Sprintf("no permission to watch %s: they are read every %v instead", w.name, pollInterval))
+	}
+	for ctx.Err() == nil {
+		err := w.refreshAll(ctx)
+		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+			w.fail(fmt.Errorf("there is permission neither to watch nor to get %s: %w", w.name, err))
+			return
+		}
+		w.noteConnection(err)
+		select {
+		case <-time.After(pollInterval):
+		case <-ctx.Done():
+		}
+	}
+}
+
 // follow records the events after the resource version, until the server no
 // longer has them or ctx is done.
 func (w *sharedWatch) follow(ctx context.Context, since string) error {
-	events, err := watchtools.NewRetryWatcherWithContext(ctx, since, expiryAsEvent{w.resource})
+	events, err := watchtools.NewRetryWatcherWithContext(ctx, since, w)
 	if err != nil {
 		return err
 	}
@@ -236,6 +286,10 @@ func (w *sharedWatch) follow(ctx context.Context, since string) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-w.suspect:
+			if err := w.refreshAll(ctx); err != nil {
+				w.suspected()
+			}
 		case event, open := <-events.ResultChan():
 			if !open {
 				return nil
@@ -249,6 +303,28 @@ func (w *sharedWatch) follow(ctx context.Context, since string) error {
 	}
 }
 
+// WatchWithContext makes one connection for a RetryWatcher.
+func (w *sharedWatch) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	events, err := openWatch(ctx, options, w.resource.Watch, w.suspected)
+	w.noteConnection(err)
+	return events, err
+}
+
+// suspected has the objects read that are waited for, since events may not reach us.
+func (w *sharedWatch) suspected() {
+	select {
+	case w.suspect <- struct{}{}:
+	default:
+	}
+}
+
+// noteConnection notes why there's no connection, or by nil that there is one.
+func (w *sharedWatch) noteConnection(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trouble = err
+}
+
 // resync re-reads the objects that are waited for, after events were lost, and
 // returns the resource version from which to watch on.
 func (w *sharedWatch) resync(ctx context.Context) (string, error) {
@@ -257,31 +333,47 @@ func (w *sharedWatch) resync(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	w.mu.Lock()
-	names := make([]string, 0, len(w.interest))
-	for name := range w.interest {
-		names = append(names, name)
-	}
-	w.mu.Unlock()
-	for _, name := range names {
-		if err := w.refresh(ctx, name); err != nil {
-			return "", err
-		}
+	if err := w.refreshAll(ctx); err != nil {
+		return "", err
 	}
 	return list.GetResourceVersion(), nil
 }
 
-// expiryAsEvent turns the refusal of a resource version that is too old into the
-// event by which the server as a rule says so, since a RetryWatcher repeats the
-// former for ever.
-type expiryAsEvent struct{ dynamic.ResourceInterface }
-
-func (w expiryAsEvent) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-	events, err := w.Watch(ctx, options)
-	return asEvent(events, err)
+// refreshAll reads all objects that are waited for.
+func (w *sharedWatch) refreshAll(ctx context.Context) error {
+	w.mu.Lock()
+	names := slices.Sorted(maps.Keys(w.interest))
+	w.mu.Unlock()
+	for _, name := range names {
+		if err := w.refresh(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func asEvent(events watch.Interface, err error) (watch.Interface, error) {
+const (
+	// watchTimeout is how long one connection of a watch lasts. The server ends it
+	// after that; the next one goes on where it ended.
+	watchTimeout = 30 * time.Second
+	// watchGrace is how much later than that a connection is taken for dead on which
+	// the server was not heard to end it: a network may lose it without a word.
+	watchGrace = 10 * time.Second
+)
+
+// openWatch makes one connection of a watch. suspected is called if it was dead when it
+// ended; nil: that's of no interest. The refusal of a resource version that is too old
+// is turned into the event by which the server as a rule says so, since a RetryWatcher
+// repeats the former for ever.
+func openWatch(ctx context.Context, options metav1.ListOptions, open func(context.Context, metav1.ListOptions) (watch.Interface, error), suspected func()) (watch.Interface, error) {
+	ctx, cancel := context.WithTimeout(ctx, watchTimeout+watchGrace)
+	options.TimeoutSeconds = ptr.To(int64(watchTimeout.Seconds()))
+	events, err := open(ctx, options)
+	connection := &boundedWatch{Interface: events, ctx: ctx, cancel: cancel, suspected: suspected}
+	if err == nil {
+		return connection, nil
+	}
+	connection.end()
 	var expired apierrors.APIStatus
 	if (apierrors.IsResourceExpired(err) || apierrors.IsGone(err)) && errors.As(err, &expired) {
 		status := expired.Status()
@@ -289,5 +381,26 @@ func asEvent(events watch.Interface, err error) (watch.Interface, error) {
 		fake.Error(&status)
 		return fake, nil
 	}
-	return events, err
+	return nil, err
+}
+
+// boundedWatch is one connection of a watch.
+type boundedWatch struct {
+	watch.Interface
+	ctx       context.Context
+	cancel    context.CancelFunc
+	suspected func()
+}
+
+// Stop implements [watch.Interface].
+func (w *boundedWatch) Stop() {
+	w.end()
+	w.Interface.Stop()
+}
+
+func (w *boundedWatch) end() {
+	if w.suspected != nil && errors.Is(w.ctx.Err(), context.DeadlineExceeded) {
+		w.suspected()
+	}
+	w.cancel()
 }

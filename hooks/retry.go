@@ -1,0 +1,551 @@
+package hooks
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// RetryOptions say for how long requests are made again.
+type RetryOptions struct {
+	// Patience is for how long a request is made again, counted from its first
+	// failure. 0: for as long as its context lasts.
+	Patience time.Duration
+	// InternalErrors is the same for answers with status 500, which may pass (a
+	// webhook is being replaced, etcd elects a leader) or not. 0: they are
+	// final.
+	InternalErrors time.Duration
+	// Warn is told, in words for a person, when a request has failed for some
+	// seconds, and when it got through. It's called from many goroutines. May be
+	// nil.
+	Warn func(message string)
+}
+
+// Retrier has requests to an API server made again where no answer came, where the
+// server was too busy (429, and after Retry-After if it says so), and where it, or a
+// proxy before it, could not answer (500, 502, 503, 504). Delays grow from
+// a fifth of a second to five seconds.
+//
+// A request to create an object may have been carried out although its answer was
+// lost. Then the object is looked up, and taken for the answer if it was created since
+// the request was first sent and has the labels, annotations and data that were
+// sent: no object is created twice, and none of somebody else's is taken over. A Job
+// that ttlSecondsAfterFinished may have deleted meanwhile isn't created again.
+//
+// Watches and the reading of logs are left to those who make them. A Retrier is safe
+// for concurrent use and may serve many clients.
+type Retrier struct {
+	mu     sync.Mutex
+	active *retrying // nil: requests are made once
+	date   time.Time // the server's, at its last answer
+}
+
+// retrying is the time between a Start and the Stop.
+type retrying struct {
+	RetryOptions
+	ctx context.Context
+
+	mu sync.Mutex
+	// failing is how many requests have failed for longer than [warnAfter].
+	failing int
+	since   time.Time
+}
+
+// warnAfter is how long a request fails before that's worth a word.
+const warnAfter = 3 * time.Second
+
+// NewRetrier returns a Retrier that leaves requests alone until Start.
+func NewRetrier() *Retrier { return new(Retrier) }
+
+// Start has failed requests made again until ctx is done or Stop is called.
+func (r *Retrier) Start(ctx context.Context, options RetryOptions) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.active = &retrying{RetryOptions: options, ctx: ctx}
+}
+
+// Stop has requests made once from now on.
+func (r *Retrier) Stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.active = nil
+}
+
+// Wrap returns base with failed requests made again. It has the form that
+// rest.Config.Wrap takes.
+func (r *Retrier) Wrap(base http.RoundTripper) http.RoundTripper {
+	return &retryingTransport{retrier: r, base: base}
+}
+
+func (r *Retrier) current() *retrying {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.active
+}
+
+// serverTime returns the server's time at its last answer, to the second; zero if it has
+// never said.
+func (r *Retrier) serverTime() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.date
+}
+
+func (r *Retrier) noteTime(response *http.Response) {
+	date, err := http.ParseTime(response.Header.Get("Date"))
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if date.After(r.date) {
+		r.date = date
+	}
+}
+
+// retryingTransport is an [http.RoundTripper]; see [Retrier].
+type retryingTransport struct {
+	retrier *Retrier
+	base    http.RoundTripper
+}
+
+// WrappedRoundTripper lets client-go find the transport below
+// (k8s.io/apimachinery/pkg/util/net, RoundTripperWrapper).
+func (t *retryingTransport) WrappedRoundTripper() http.RoundTripper { return t.base }
+
+// outcome is what is known after an attempt.
+type outcome int
+
+const (
+	answered outcome = iota
+	// refused: the server has not done what it was asked for.
+	refused
+	// lost: it may have.
+	lost
+)
+
+// RoundTrip implements [http.RoundTripper].
+func (t *retryingTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Body != nil {
+		defer func() { _ = request.Body.Close() }() // attempts read copies
+	}
+	active := t.retrier.current()
+	if active == nil || isStream(request.URL) || request.Body != nil && request.GetBody == nil {
+		response, err := t.base.RoundTrip(request)
+		if err == nil {
+			t.retrier.noteTime(response)
+		}
+		return response, err
+	}
+	a := &attempts{retryingTransport: t, retrying: active, request: request}
+	response, err := a.make()
+	if a.warned {
+		active.recovered(err == nil && a.outcome == answered)
+	}
+	return response, err
+}
+
+// isStream reports whether the answer to a request has no end of its own.
+func isStream(u *url.URL) bool {
+	if watch, _ := strconv.ParseBool(u.Query().Get("watch")); watch {
+		return true
+	}
+	return strings.HasSuffix(u.Path, "/log")
+}
+
+// attempts are those for one request.
+type attempts struct {
+	*retryingTransport
+	*retrying
+	request *http.Request
+
+	failed    time.Time // when the first attempt did; zero if none has
+	notBefore time.Time // the server's time before the first one that may have been carried out
+	lost      time.Time // when that one was made; zero: there was none
+	outcome   outcome   // of the last one
+	last      error     // why the last one that failed did
+	warned    bool
+}
+
+func (a *attempts) make() (*http.Response, error) {
+	delays := wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 10, Cap: 5 * time.Second}
+	for {
+		began, date := time.Now(), a.retrier.serverTime()
+		response, err := a.attempt(a.request)
+		var patience time.Duration
+		a.outcome, patience = a.judge(response, err)
+		switch {
+		case a.outcome != answered:
+		case err == nil:
+			return a.settle(response)
+		case a.last != nil:
+			return nil, a.ended(context.Cause(a.request.Context()))
+		default:
+			return nil, err
+		}
+		if a.outcome == lost && a.lost.IsZero() {
+			a.lost, a.notBefore = began, date
+		}
+		if a.failed.IsZero() {
+			a.failed = time.Now()
+		}
+		a.last = err
+		if response != nil {
+			a.last = fmt.Errorf("the server answered %s", response.Status)
+		}
+		delay := delays.Step()
+		if response != nil {
+			if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
+				delay = max(delay, time.Duration(seconds)*time.Second)
+			}
+		}
+		if patience > 0 && time.Since(a.failed)+delay > patience {
+			return a.giveUp(response, err)
+		}
+		discard(response)
+		a.warn(patience)
+		if done := a.pause(delay); done != nil {
+			return nil, a.ended(done)
+		}
+		if answer, err := a.guard(); answer != nil || err != nil {
+			return answer, err
+		}
+	}
+}
+
+// attempt makes a request once.
+func (a *attempts) attempt(request *http.Request) (*http.Response, error) {
+	attempt := request.Clone(request.Context())
+	if request.Body != nil {
+		body, err := request.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		attempt.Body = body
+	}
+	response, err := a.base.RoundTrip(attempt)
+	if err == nil {
+		a.retrier.noteTime(response)
+	}
+	return response, err
+}
+
+// judge says how an attempt has gone and for how long such a request is made again.
+func (a *attempts) judge(response *http.Response, err error) (outcome, time.Duration) {
+	if err != nil {
+		if a.request.Context().Err() != nil {
+			return answered, 0 // whoever asked no longer wants to know
+		}
+		var dialling *net.OpError
+		if errors.As(err, &dialling) && dialling.Op == "dial" {
+			return refused, a.Patience
+		}
+		return lost, a.Patience
+	}
+	if isDiscovery(a.request.URL) {
+		// An extension whose server is gone may be so for ever, and Helm does
+		// without.
+		return answered, 0
+	}
+	switch response.StatusCode {
+	case http.StatusTooManyRequests:
+		return refused, a.Patience
+	case http.StatusInternalServerError:
+		if a.InternalErrors == 0 {
+			return answered, 0
+		}
+		if a.Patience == 0 {
+			return lost, a.InternalErrors
+		}
+		return lost, min(a.InternalErrors, a.Patience)
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return lost, a.Patience
+	}
+	return answered, 0
+}
+
+// isDiscovery reports whether it's asked what the server serves, as against objects.
+func isDiscovery(u *url.URL) bool {
+	segments := strings.Split(strings.Trim(u.Path, "/"), "/")
+	for i, segment := range segments {
+		switch segment { // a proxy's own path may come before
+		case "api":
+			return len(segments)-i <= 2
+		case "apis":
+			return len(segments)-i <= 3
+		}
+	}
+	return true
+}
+
+// pause waits before the next attempt. It returns why there should be none.
+func (a *attempts) pause(delay time.Duration) error {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-a.request.Context().Done():
+		return context.Cause(a.request.Context())
+	case <-a.ctx.Done():
+		return context.Cause(a.ctx)
+	}
+}
+
+// ended returns the error of a request for which there's no time any more.
+func (a *attempts) ended(why error) error {
+	return fmt.Errorf("%w: %w", why, &NoAnswerError{time.Since(a.failed), a.last})
+}
+
+// giveUp returns what the last attempt brought.
+func (a *attempts) giveUp(response *http.Response, err error) (*http.Response, error) {
+	if err != nil {
+		return nil, &NoAnswerError{time.Since(a.failed), err}
+	}
+	response.Header.Del("Retry-After") // by which client-go would begin anew
+	return response, nil
+}
+
+func discard(response *http.Response) {
+	if response != nil {
+		_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20)) // so that its connection is used again
+		_ = response.Body.Close()
+	}
+}
+
+// NoAnswerError says that the API server could not be reached.
+type NoAnswerError struct {
+	// After is for how long it was tried.
+	After time.Duration
+	err   error
+}
+
+// Error names the last error.
+func (e *NoAnswerError) Error() string {
+	return fmt.Sprintf("no answer from the API server for %v: %v", e.After.Round(time.Second), e.err)
+}
+
+// Is reports whether the last error is target. The error is not unwrapped otherwise:
+// client-go would recognise it, and begin anew.
+func (e *NoAnswerError) Is(target error) bool { return errors.Is(e.err, target) }
+
+// settle returns the answer to a request that an earlier attempt may have carried
+// out.
+func (a *attempts) settle(response *http.Response) (*http.Response, error) {
+	if a.lost.IsZero() {
+		return response, nil
+	}
+	switch {
+	case a.request.Method == http.MethodDelete && response.StatusCode == http.StatusNotFound:
+		discard(response)
+		return a.answer(response, http.StatusOK, &metav1.Status{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
+			Status:   metav1.StatusSuccess,
+		})
+	case response.StatusCode == http.StatusConflict && (a.request.Method == http.MethodPost || a.request.Method == http.MethodPut):
+		found, ours, err := a.find()
+		if err == nil && ours {
+			discard(response)
+			return found, nil
+		}
+		discard(found)
+		if a.request.Method == http.MethodPut || !strings.HasPrefix(response.Header.Get("Content-Type"), runtime.ContentTypeJSON) {
+			return response, nil
+		}
+		status := &metav1.Status{}
+		if err := readInto(response, status); err != nil {
+			return nil, err
+		}
+		status.Message += "; the answer to its creation was lost, and whether it's the one that was to be created nobody can tell"
+		return a.answer(response, http.StatusConflict, status)
+	}
+	return response, nil
+}
+
+// answer returns a response with another status and content.
+func (a *attempts) answer(response *http.Response, code int, content any) (*http.Response, error) {
+	body, err := json.Marshal(content)
+	if err != nil {
+		return nil, err
+	}
+	made := *response
+	made.StatusCode, made.Status = code, fmt.Sprintf("%d %s", code, http.StatusText(code))
+	made.Header = http.Header{"Content-Type": {runtime.ContentTypeJSON}}
+	made.Body, made.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return &made, nil
+}
+
+func readInto(response *http.Response, content any) error {
+	defer discard(response)
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, content)
+}
+
+// guard looks before a creation is asked for again, where that could create an object
+// for the second time. It returns the answer if there is one already.
+func (a *attempts) guard() (*http.Response, error) {
+	if a.request.Method != http.MethodPost || a.lost.IsZero() {
+		return nil, nil
+	}
+	sent := a.sent()
+	switch {
+	case sent.GetName() == "" && sent.GetGenerateName() != "":
+		return nil, fmt.Errorf("the answer to the creation of %s %s... was lost, and since the server chooses its name (metadata.generateName) nobody can tell whether it exists: give it a name", sent.GetKind(), sent.GetGenerateName())
+	case sent.GetName() == "":
+		return nil, nil // a question rather than an object: a review of access, say
+	}
+	ttl, set, _ := unstructured.NestedFieldNoCopy(sent.Object, "spec", "ttlSecondsAfterFinished")
+	seconds, isNumber := ttl.(float64)
+	if !set || !isNumber || sent.GetKind() != "Job" {
+		return nil, nil
+	}
+	found, ours, err := a.find()
+	if err != nil || ours {
+		return found, err
+	}
+	discard(found)
+	if found == nil && time.Since(a.lost) >= time.Duration(seconds*float64(time.Second)) {
+		return nil, fmt.Errorf("the answer to the creation of Job %s was lost, and it may have run and been deleted since (ttlSecondsAfterFinished: %v): nobody can tell, and it isn't run again", sent.GetName(), seconds)
+	}
+	return nil, nil
+}
+
+// sent returns the object in the request; an empty one if it holds none in JSON.
+func (a *attempts) sent() *unstructured.Unstructured {
+	sent := &unstructured.Unstructured{Object: map[string]any{}}
+	if a.request.GetBody == nil {
+		return sent
+	}
+	body, err := a.request.GetBody()
+	if err != nil {
+		return sent
+	}
+	defer func() { _ = body.Close() }()
+	if json.NewDecoder(body).Decode(&sent.Object) != nil || sent.Object == nil {
+		sent.Object = map[string]any{}
+	}
+	return sent
+}
+
+// find reads the object that the request was to create or to change, as the answer to
+// it, and reports whether it's what was sent. The answer is nil if there is none.
+func (a *attempts) find() (answer *http.Response, ours bool, err error) {
+	sent := a.sent()
+	request := a.request.Clone(a.request.Context())
+	request.Method, request.Body, request.GetBody, request.ContentLength = http.MethodGet, nil, nil, 0
+	request.Header.Del("Content-Type")
+	request.Header.Set("Accept", runtime.ContentTypeJSON)
+	request.URL.RawQuery = ""
+	if a.request.Method == http.MethodPost {
+		request.URL = request.URL.JoinPath(sent.GetName())
+	}
+	response, err := a.RoundTrip(request)
+	if err != nil {
+		return nil, false, err
+	}
+	if response.StatusCode == http.StatusNotFound {
+		discard(response)
+		return nil, false, nil
+	}
+	stored := &unstructured.Unstructured{}
+	if err := readInto(response, &stored.Object); err != nil {
+		return nil, false, err
+	}
+	if response.StatusCode != http.StatusOK {
+		answer, err := a.answer(response, response.StatusCode, stored.Object)
+		return answer, false, err
+	}
+	code := http.StatusOK
+	if a.request.Method == http.MethodPost {
+		code = http.StatusCreated
+		// The server's times are to the second.
+		ours = !a.notBefore.IsZero() && !stored.GetCreationTimestamp().Time.Before(a.notBefore.Add(-time.Second))
+	} else {
+		ours = sameSpec(sent, stored)
+	}
+	ours = ours && holds(stored, sent)
+	answer, err = a.answer(response, code, stored.Object)
+	return answer, ours, err
+}
+
+// holds reports whether an object has the labels, annotations and data of another.
+func holds(stored, sent *unstructured.Unstructured) bool {
+	for _, path := range [][]string{{"metadata", "labels"}, {"metadata", "annotations"}, {"data"}, {"binaryData"}} {
+		want, _, _ := unstructured.NestedFieldNoCopy(sent.Object, path...)
+		got, _, _ := unstructured.NestedFieldNoCopy(stored.Object, path...)
+		wanted, _ := want.(map[string]any)
+		had, _ := got.(map[string]any)
+		for key, value := range wanted {
+			if had[key] != value {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// sameSpec reports whether both have the same spec.
+func sameSpec(a, b *unstructured.Unstructured) bool {
+	one, err := json.Marshal(a.Object["spec"])
+	if err != nil {
+		return false
+	}
+	other, err := json.Marshal(b.Object["spec"])
+	return err == nil && bytes.Equal(one, other)
+}
+
+// warn says that a request has been failing, once it has for some time.
+func (a *attempts) warn(patience time.Duration) {
+	if a.warned || time.Since(a.failed) < warnAfter {
+		return
+	}
+	a.warned = true
+	a.retrying.mu.Lock()
+	defer a.retrying.mu.Unlock()
+	if a.failing++; a.failing > 1 || a.Warn == nil {
+		return
+	}
+	a.since = a.failed
+	until := "until it does"
+	if patience > 0 {
+		until = fmt.Sprintf("for up to %v more", (patience - time.Since(a.failed)).Round(time.Second))
+	}
+	a.Warn(fmt.Sprintf("the API server doesn't answer (%s %s: %v); trying again %s", a.request.Method, resourceOf(a.request.URL), a.last, until))
+}
+
+// resourceOf returns what a request is about, as in "secrets/name".
+func resourceOf(u *url.URL) string {
+	segments := strings.Split(strings.Trim(u.Path, "/"), "/")
+	if i := slices.Index(segments, "namespaces"); i >= 0 && len(segments) > i+2 {
+		return strings.Join(segments[i+2:], "/")
+	}
+	return u.Path
+}
+
+// recovered notes that a request about which was warned has ended.
+func (r *retrying) recovered(well bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failing--; r.failing == 0 && well && r.Warn != nil {
+		r.Warn(fmt.Sprintf("the API server answers again, after %v", time.Since(r.since).Round(time.Second)))
+	}
+}

@@ -1,0 +1,353 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+)
+
+var (
+	refusedConnection = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	lostConnection    = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+)
+
+// transportFunc answers the nth request, from 1 on.
+type transportFunc func(n int, r *http.Request) (*http.Response, error)
+
+// counting returns a transport that counts its requests.
+func counting(requests *[]string, answer transportFunc) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		*requests = append(*requests, r.Method+" "+r.URL.Path)
+		response, err := answer(len(*requests), r)
+		if response != nil {
+			response.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+		}
+		return response, err
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// respond returns a response of the server.
+func respond(code int, body string, header ...string) *http.Response {
+	h := http.Header{"Content-Type": {"application/json"}}
+	for i := 0; i < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	return &http.Response{StatusCode: code, Status: fmt.Sprintf("%d %s", code, http.StatusText(code)), Header: h, Body: io.NopCloser(strings.NewReader(body))}
+}
+
+// until returns an answer that begins when so much time has passed.
+func until(t time.Duration, bad, good func() (*http.Response, error)) transportFunc {
+	begin := time.Now()
+	return func(int, *http.Request) (*http.Response, error) {
+		if time.Since(begin) < t {
+			return bad()
+		}
+		return good()
+	}
+}
+
+func fails(err error) func() (*http.Response, error) {
+	return func() (*http.Response, error) { return nil, err }
+}
+
+func answers(code int, header ...string) func() (*http.Response, error) {
+	return func() (*http.Response, error) { return respond(code, "{}", header...), nil }
+}
+
+const (
+	secretPath = "/api/v1/namespaces/ns/secrets/one"
+	configMap  = `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"one"},"data":{"a":"b"}}`
+)
+
+func TestRetry(t *testing.T) {
+	for name, test := range map[string]struct {
+		method, path string
+		options      RetryOptions
+		answer       func() transportFunc
+
+		code   int    // of the answer; 0: an error
+		err    string // part of it
+		took   [2]time.Duration
+		warned []string // parts of what is told
+	}{
+		"the server comes back": {
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(20*time.Second, fails(refusedConnection), answers(200)) },
+			code:    200, took: [2]time.Duration{20 * time.Second, 26 * time.Second},
+			warned: []string{"doesn't answer (GET secrets/one: dial tcp: connection refused); trying again for up to", "answers again, after 2"},
+		},
+		"the server doesn't come back": {
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(time.Hour, fails(lostConnection), answers(200)) },
+			err:     "no answer from the API server for ", took: [2]time.Duration{50 * time.Second, time.Minute},
+			warned: []string{"doesn't answer"},
+		},
+		"a short failure is not worth a word": {
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(time.Second, fails(lostConnection), answers(200)) },
+			code:    200, took: [2]time.Duration{time.Second, 3 * time.Second},
+		},
+		"Retry-After is obeyed": {
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(time.Second, answers(429, "Retry-After", "17"), answers(200)) },
+			code:    200, took: [2]time.Duration{17 * time.Second, 17 * time.Second},
+		},
+		"what client-go would begin anew is taken away at the end": {
+			options: RetryOptions{Patience: 10 * time.Second},
+			answer:  func() transportFunc { return until(time.Hour, answers(503, "Retry-After", "1"), answers(200)) },
+			code:    503, took: [2]time.Duration{5 * time.Second, 10 * time.Second},
+			warned: []string{"the server answered 503 Service Unavailable"},
+		},
+		"an internal error is final": {
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(time.Second, answers(500), answers(200)) },
+			code:    500,
+		},
+		"unless it may pass": {
+			options: RetryOptions{Patience: time.Minute, InternalErrors: 30 * time.Second},
+			answer:  func() transportFunc { return until(time.Second, answers(500), answers(200)) },
+			code:    200, took: [2]time.Duration{time.Second, 2 * time.Second},
+		},
+		"an extension may be gone for ever": {
+			path:    "/apis/metrics.k8s.io/v1beta1",
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(time.Second, answers(503), answers(200)) },
+			code:    503,
+		},
+		"an answer of its own is not asked for again": {
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(time.Second, answers(403), answers(200)) },
+			code:    403,
+		},
+		"what has gone by a deletion whose answer was lost": {
+			method:  http.MethodDelete,
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(time.Second, fails(lostConnection), answers(404)) },
+			code:    200, took: [2]time.Duration{time.Second, 2 * time.Second},
+		},
+		"what was not there": {
+			method:  http.MethodDelete,
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(time.Second, fails(refusedConnection), answers(404)) },
+			code:    404, took: [2]time.Duration{time.Second, 2 * time.Second},
+		},
+		"a watch is for its maker to begin anew": {
+			path:    "/api/v1/namespaces/ns/pods?watch=true",
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(time.Second, fails(lostConnection), answers(200)) },
+			err:     "connection reset",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var warned []string
+				test.options.Warn = func(message string) { warned = append(warned, message) }
+				retrier := NewRetrier()
+				retrier.Start(t.Context(), test.options)
+				var requests []string
+				transport := retrier.Wrap(counting(&requests, test.answer()))
+				if test.path == "" {
+					test.path = secretPath
+				}
+				request, err := http.NewRequestWithContext(t.Context(), test.method, "https://server"+test.path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				begin := time.Now()
+				response, err := transport.RoundTrip(request)
+				if test.code == 0 {
+					if err == nil || !strings.Contains(err.Error(), test.err) {
+						t.Errorf("got %v, want an error with %q", err, test.err)
+					}
+				} else if err != nil || response.StatusCode != test.code || response.Header.Get("Retry-After") != "" {
+					t.Errorf("got %+v, %v; want status %d", response, err, test.code)
+				}
+				if took := time.Since(begin); took < test.took[0] || took > test.took[1] {
+					t.Errorf("took %v, want %v", took, test.took)
+				}
+				if len(warned) != len(test.warned) {
+					t.Fatalf("told %q, want %q", warned, test.warned)
+				}
+				for i, want := range test.warned {
+					if !strings.Contains(warned[i], want) {
+						t.Errorf("told %q, want %q", warned[i], want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestRetryOfACreation: the answer says that the object was created, once, however many
+// were lost.
+func TestRetryOfACreation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, sees := range []string{"ours", "another's data", "an older one"} {
+			retrier := NewRetrier()
+			retrier.Start(t.Context(), RetryOptions{Patience: time.Minute})
+			var requests []string
+			created := time.Now()
+			transport := retrier.Wrap(counting(&requests, func(n int, r *http.Request) (*http.Response, error) {
+				switch {
+				case r.Method == http.MethodGet && n == 1:
+					return respond(404, "{}"), nil // from which the server's time is known
+				case r.Method == http.MethodGet:
+					found := strings.Replace(configMap, `"name"`, fmt.Sprintf(`"creationTimestamp":%q,"name"`, created.UTC().Format(time.RFC3339)), 1)
+					if sees == "another's data" {
+						found = strings.Replace(found, `"b"`, `"c"`, 1)
+					}
+					return respond(200, found), nil
+				case n <= 3:
+					return nil, lostConnection
+				default:
+					return respond(409, `{"kind":"Status","status":"Failure","reason":"AlreadyExists","message":"exists"}`), nil
+				}
+			}))
+			if sees == "an older one" {
+				time.Sleep(5 * time.Second)
+			}
+			send := func(method, path, body string) *http.Response {
+				request, err := http.NewRequestWithContext(t.Context(), method, "https://server"+path, strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				response, err := transport.RoundTrip(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return response
+			}
+			const path = "/api/v1/namespaces/ns/configmaps"
+			send(http.MethodGet, path+"/other", "")
+			got := send(http.MethodPost, path, configMap)
+			want := map[bool]int{true: 201, false: 409}[sees == "ours"]
+			body, err := io.ReadAll(got.Body)
+			if err != nil || got.StatusCode != want || sees != "ours" && !strings.Contains(string(body), "exists; the answer to its creation was lost") {
+				t.Errorf("%s: got %d %s, %v after %q; want %d", sees, got.StatusCode, body, err, requests, want)
+			}
+			if last := requests[len(requests)-1]; last != "GET "+path+"/one" {
+				t.Errorf("%s: last request: got %s, want the object", sees, last)
+			}
+		}
+	})
+}
+
+func TestRetryEnds(t *testing.T) {
+	for name, end := range map[string]func(*Retrier, context.CancelCauseFunc, context.CancelCauseFunc){
+		"with the request":   func(_ *Retrier, request, _ context.CancelCauseFunc) { request(ErrTimeout) },
+		"with the operation": func(_ *Retrier, _, operation context.CancelCauseFunc) { operation(ErrTimeout) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked, cancelRequest := context.WithCancelCause(t.Context())
+				operation, cancelOperation := context.WithCancelCause(t.Context())
+				retrier := NewRetrier()
+				retrier.Start(operation, RetryOptions{})
+				var requests []string
+				transport := retrier.Wrap(counting(&requests, until(time.Hour, fails(refusedConnection), answers(200))))
+				request, err := http.NewRequestWithContext(asked, http.MethodGet, "https://server"+secretPath, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.AfterFunc(time.Minute, func() { end(retrier, cancelRequest, cancelOperation) })
+				begin := time.Now()
+				_, err = transport.RoundTrip(request)
+				if !errors.Is(err, ErrTimeout) || !strings.Contains(err.Error(), "connection refused") || time.Since(begin) != time.Minute {
+					t.Errorf("got %v after %v, want why it ended and the last error, after a minute", err, time.Since(begin))
+				}
+				if n := len(requests); n < 10 || n > 20 {
+					t.Errorf("%d requests in a minute, want some with growing delays", n)
+				}
+			})
+		})
+	}
+}
+
+func TestNothingIsRetriedOutsideOfAnOperation(t *testing.T) {
+	retrier := NewRetrier()
+	var requests []string
+	transport := retrier.Wrap(counting(&requests, func(int, *http.Request) (*http.Response, error) { return nil, refusedConnection }))
+	request, err := http.NewRequest(http.MethodGet, "https://server"+secretPath, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := transport.RoundTrip(request); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("got %v, want the error as it came", err)
+		}
+		retrier.Start(t.Context(), RetryOptions{})
+		retrier.Stop()
+	}
+	if len(requests) != 2 {
+		t.Errorf("got %q, want each request once", requests)
+	}
+}
+
+// deafJobs is a resource whose watches bring nothing, nor end.
+type deafJobs struct {
+	dynamic.ResourceInterface
+	watches []string
+	current *unstructured.Unstructured
+}
+
+func (j *deafJobs) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	j.watches = append(j.watches, fmt.Sprintf("since %s for %ds", o.ResourceVersion, *o.TimeoutSeconds))
+	events := watch.NewFake()
+	context.AfterFunc(ctx, events.Stop)
+	return events, nil
+}
+
+func (j *deafJobs) Get(context.Context, string, metav1.GetOptions, ...string) (*unstructured.Unstructured, error) {
+	return j.current, nil
+}
+
+// TestSilentWatch: what a dead connection doesn't tell is read.
+func TestSilentWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		job := testJob("one").Objects[0].DeepCopy()
+		job.SetUID("uid")
+		job.SetResourceVersion("5")
+		ended := job.DeepCopy()
+		ended.SetResourceVersion("6")
+		ended.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Complete", "status": "True"}}}
+		jobs := &deafJobs{current: ended}
+		w := newSharedWatch(jobs, "jobs", nil)
+		s := w.subscribe("one")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if err := s.begin(ctx, job, func(since string) { go w.run(ctx, since) }); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		err := s.await(ctx, "uid", func(s state) (bool, error) { return endedWell(s.object), nil })
+		if took := time.Since(begin); err != nil || took != watchTimeout+watchGrace {
+			t.Errorf("got %v after %v, want the end of the Job after %v", err, took, watchTimeout+watchGrace)
+		}
+		if want := []string{"since 5 for 30s"}; !slices.Equal(jobs.watches[:1], want) {
+			t.Errorf("watches: got %q, want %q", jobs.watches, want)
+		}
+	})
+}
+
+func endedWell(o *unstructured.Unstructured) bool {
+	done, err := ended(o)
+	return done && err == nil
+}
