@@ -10,6 +10,8 @@ import (
 	kubefake "helm.sh/helm/v3/pkg/kube/fake"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage/driver"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 )
 
@@ -18,6 +20,14 @@ import (
 // it connects to the database, with the others it contacts nothing.
 func (p *program) configure(cfg *action.Configuration) error {
 	storage := os.Getenv("HELM_DRIVER")
+	if flags, ok := p.settings.RESTClientGetter().(*genericclioptions.ConfigFlags); ok && p.retrier != nil {
+		helms := flags.WrapConfigFn
+		flags.WrapConfigFn = func(config *rest.Config) *rest.Config {
+			config = helms(config)
+			config.Wrap(p.retrier.Wrap)
+			return config
+		}
+	}
 	if err := cfg.Init(p.settings.RESTClientGetter(), p.settings.Namespace(), storage, p.debug); err != nil {
 		return storageError(storage, err)
 	}

@@ -67,6 +67,7 @@ func (p *program) operate(cfg *action.Configuration, flags *hookFlags, name, can
 		Parallelism: flags.parallelism.n,
 		KeepGoing:   flags.keepGoing,
 		Stop:        stop,
+		Retrier:     p.retrier,
 		UserAgent:   "helm-parallel-hooks/" + pluginVersion(p.version, buildInfo()),
 		Kubectl:     p.kubectl(),
 	}

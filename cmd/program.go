@@ -17,6 +17,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/klog/v2"
 
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
 )
@@ -29,6 +30,9 @@ type program struct {
 	plugin   string
 	settings *cli.EnvSettings
 	logger   *log.Logger
+	// retrier is below all clients of the cluster; nil where requests are made
+	// once, as Helm does.
+	retrier *hooks.Retrier
 
 	// newOperation and interrupts are what tests put something else for.
 	newOperation func(*action.Configuration, helm3.Options) operation

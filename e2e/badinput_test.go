@@ -122,8 +122,6 @@ func TestBadInput(t *testing.T) {
 		{name: "no permission to create hooks", prepare: may(records, configMaps, jobs("get", "list", "watch", "delete")), want: `cannot create resource "jobs"`, record: true},
 		// Helm does not say for which hook.
 		{name: "no permission to delete hooks", prepare: may(records, configMaps, jobs("get", "list", "watch", "create")), want: `jobs.batch "hook" is forbidden`, record: true, other: true},
-		// Helm asks again and again until its timeout.
-		{name: "no permission to watch hooks", prepare: may(records, configMaps, jobs("get", "create", "delete")), want: `cannot watch resource "jobs"`, record: true, other: true, flags: []string{"--timeout=2s"}},
 		{name: "no permission to create the manifest", prepare: may(records, jobs("*"), rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get"}}), want: `cannot create resource "configmaps"`, record: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -185,6 +183,28 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("record = %q; want one of a failed release: %v", got.record, test.record)
 			}
 		})
+	}
+}
+
+// TestWithoutPermissionToWatch: Helm asks again and again until its timeout. What runs in parallel is read instead.
+func TestWithoutPermissionToWatch(t *testing.T) {
+	t.Parallel()
+	for parallelism, want := range map[string]struct {
+		code int
+		text string
+	}{
+		"1": {1, `cannot watch resource "jobs"`},
+		"8": {0, `WARNING: no permission to watch jobs in namespace "`},
+	} {
+		s := newSession(t)
+		s.become(
+			rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets", "configmaps"}, Verbs: []string{"*"}},
+			rbacv1.PolicyRule{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: []string{"get", "create", "delete"}},
+		)
+		got := s.plugin("install", "unwatched", s.chart(oneHook), "--hook-parallelism", parallelism)
+		if got.code != want.code || !strings.Contains(got.stderr, want.text) {
+			t.Errorf("parallelism %s: want exit code %d and %q; got: %v", parallelism, want.code, want.text, got)
+		}
 	}
 }
 

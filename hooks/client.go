@@ -43,6 +43,9 @@ type ClientOptions struct {
 	// already. Nil: the client has one of its own, which has patience for as long
 	// as a request's context lasts, and takes status 500 for final.
 	Retrier *Retrier
+	// MustWatch fails hooks whose kind may not be watched, as Helm does. Else their
+	// objects are read every two seconds.
+	MustWatch bool
 	// Warn is told, in words for a person, what makes it harder to see how hooks
 	// go. It's called from many goroutines. May be nil.
 	Warn func(message string)
@@ -255,6 +258,7 @@ func (c *Client) watch(key watchKey) *sharedWatch {
 			name += fmt.Sprintf(" in namespace %q", key.namespace)
 		}
 		w = newSharedWatch(c.resource(key), name, c.options.Warn)
+		w.mustWatch = c.options.MustWatch
 		c.shared[key] = w
 	}
 	return w
@@ -337,6 +341,9 @@ func (c *Client) requestDelete(ctx context.Context, key objectKey) (*unstructure
 		SetHeader("Content-Type", runtime.ContentTypeJSON).Body(options).Do(ctx)
 	if apierrors.IsNotFound(result.Error()) {
 		return nil, nil
+	}
+	if err := result.Error(); err != nil {
+		return nil, err
 	}
 	answer, err := result.Raw()
 	if err != nil {

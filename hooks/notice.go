@@ -76,6 +76,11 @@ type HookWarned struct {
 	Message string
 }
 
+// ClusterWarned says what makes it harder to see how hooks go, in words for a person: that
+// the API server doesn't answer, that it does again, that something may not be
+// watched. It may come at any time of an operation.
+type ClusterWarned struct{ Message string }
+
 // Stopping says that no further hook starts, because of [Runner.Stop].
 type Stopping struct {
 	Event Event
@@ -107,6 +112,7 @@ func (HookStarted) notice()    {}
 func (HookEnded) notice()      {}
 func (HookProgressed) notice() {}
 func (HookWarned) notice()     {}
+func (ClusterWarned) notice()  {}
 func (Stopping) notice()       {}
 func (TierEnded) notice()      {}
 func (EventEnded) notice()     {}

@@ -99,9 +99,9 @@ func (r *Retrier) current() *retrying {
 	return r.active
 }
 
-// serverTime returns the server's time at its last answer, to the second; zero if it has
+// ServerTime returns the server's time at its last answer, to the second; zero if it has
 // never said.
-func (r *Retrier) serverTime() time.Time {
+func (r *Retrier) ServerTime() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.date
@@ -186,7 +186,7 @@ type attempts struct {
 func (a *attempts) make() (*http.Response, error) {
 	delays := wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 10, Cap: 5 * time.Second}
 	for {
-		began, date := time.Now(), a.retrier.serverTime()
+		began, date := time.Now(), a.retrier.ServerTime()
 		response, err := a.attempt(a.request)
 		var patience time.Duration
 		a.outcome, patience = a.judge(response, err)

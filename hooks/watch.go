@@ -41,8 +41,9 @@ type sharedWatch struct {
 	trouble  error                                 // why there's no connection; nil if there is one
 
 	// suspect is told of connections that brought nothing to their ends.
-	suspect chan struct{}
-	warn    func(message string) // may be nil
+	suspect   chan struct{}
+	warn      func(message string) // may be nil
+	mustWatch bool                 // reading instead is no way out
 }
 
 // subscription is the interest of one hook in the objects of one name. It begins
@@ -226,6 +227,9 @@ func (w *sharedWatch) run(ctx context.Context, since string) {
 	refused := 0 // in a row: a token may just have been replaced
 	for ctx.Err() == nil {
 		switch {
+		case apierrors.IsForbidden(err) && w.mustWatch:
+			w.fail(fmt.Errorf("watching %s: %w", w.name, err))
+			return
 		case apierrors.IsForbidden(err):
 			w.poll(ctx)
 			return

@@ -21,8 +21,8 @@ type Record struct {
 	SchemaVersion int       `json:"schemaVersion"`
 	Time          time.Time `json:"time"`
 	// Type is what happened: event-started, tier-started, hook-started,
-	// hook-progressed, hook-logged, hook-ended, hook-warned, stopping,
-	// tier-ended or event-ended.
+	// hook-progressed, hook-logged, hook-ended, hook-warned,
+	// cluster-warned, stopping, tier-ended or event-ended.
 	Type  string `json:"type"`
 	Event string `json:"event,omitempty"`
 	// Parallelism and Hooks belong to event-started.
@@ -48,7 +48,8 @@ type Record struct {
 	Error     string     `json:"error,omitempty"`
 	// Causes belong to a hook-ended that failed.
 	Causes []string `json:"causes,omitempty"`
-	// Message belongs to hook-warned, and to stopping where hooks run.
+	// Message belongs to hook-warned and cluster-warned, and to stopping where
+	// hooks run.
 	Message string `json:"message,omitempty"`
 	// Running and Queued belong to stopping.
 	Running []RecordHook `json:"running,omitempty"`
@@ -117,6 +118,8 @@ func (j *JSON) Observe(n hooks.Notice) {
 		j.write(ended(n))
 	case hooks.HookWarned:
 		j.write(Record{Type: "hook-warned", Event: string(n.Event), Hook: ptr.To(recordHook(n.Hook)), Message: n.Message})
+	case hooks.ClusterWarned:
+		j.write(Record{Type: "cluster-warned", Message: n.Message})
 	case hooks.Stopping:
 		r := Record{Type: "stopping", Event: string(n.Event), Queued: n.Queued}
 		if len(n.Running) > 0 {

@@ -118,6 +118,8 @@ func (p *Plain) observe(n hooks.Notice) {
 		p.ended(n)
 	case hooks.HookWarned:
 		p.line("WARNING: %s hook %s: %s", n.Event, Printable(n.Hook.String()), oneLine(n.Message))
+	case hooks.ClusterWarned:
+		p.line("WARNING: %s", oneLine(n.Message))
 	case hooks.Stopping:
 		text := waiting(n.Event, n.Running, n.Queued)
 		if len(n.Running) > 0 {

@@ -137,6 +137,24 @@ func (e *detailedError) Error() string {
 	return strings.TrimRight(e.error.Error(), "\n") + "\n" + e.details
 }
 
+// complete returns the error of an operation that ended with err, which may be nil: with
+// details, and with what its records lack, of which Helm only tells in its debug
+// log.
+func (o *Operation) complete(name string, err error) error {
+	err = o.withDetails(err)
+	lacking := o.records.lacking()
+	switch {
+	case lacking == nil || o.opts.Parallelism <= 1:
+		return err
+	case errors.Is(lacking, errLeaseLost):
+		return lacking
+	case err == nil:
+		return fmt.Errorf("the %s of release %s is complete, but %w; see helm status and helm parallel-hooks recover", o.what, name, lacking)
+	default:
+		return fmt.Errorf("%w\nBesides, %w; see helm status and helm parallel-hooks recover", err, lacking)
+	}
+}
+
 // withDetails adds to an error that failing hooks have caused how long each had
 // run, the last log lines of its containers and how to look further. They don't
 // belong into the release record. Where hooks run as by Helm, there are none unless

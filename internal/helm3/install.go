@@ -17,7 +17,7 @@ import (
 // the record is written all the same. An error has Helm's words, without those
 // that Helm's command puts before it.
 func (o *Operation) Install(ctx context.Context, client *action.Install, chrt *chart.Chart, values map[string]any) (*release.Release, error) {
-	detach, ok := o.attach(ctx)
+	detach, ok := o.attach(ctx, "install")
 	if !ok {
 		return client.Run(chrt, values)
 	}
@@ -30,13 +30,13 @@ func (o *Operation) Install(ctx context.Context, client *action.Install, chrt *c
 	client.Atomic = false
 
 	rel, err := client.Run(chrt, values)
-	if err == nil || !o.recorded {
+	if !o.recorded {
 		return rel, err
 	}
-	if atomic {
+	if atomic && err != nil {
 		err = o.undoInstall(client.ReleaseName, err)
 	}
-	return rel, o.withDetails(err)
+	return rel, o.complete(client.ReleaseName, err)
 }
 
 // undoInstall uninstalls a release whose installation failed, delete hooks

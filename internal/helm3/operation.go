@@ -12,6 +12,7 @@ import (
 	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
+	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
@@ -47,6 +48,11 @@ type Options struct {
 	// Kubectl is how the user would call kubectl for the same cluster, for
 	// errors. Empty: kubectl.
 	Kubectl string
+	// Retrier has the requests of Helm's library and of the hooks made again that
+	// got no answer, from when the operation begins to change something until
+	// it has ended; the configuration's clients must wrap it already. Nil: as
+	// Helm, the library makes each once.
+	Retrier *hooks.Retrier
 	// UserAgent tells the API server's log which requests are the hooks', as
 	// against Helm's. Empty: the name and the version of the Go module.
 	UserAgent string
@@ -64,8 +70,11 @@ type Operation struct {
 	// description is the user's for a rollback; empty for Helm's.
 	description string
 
+	// what the operation is called by users: "upgrade".
+	what string
 	// ctx is the call's, kept since Helm passes none to the decorators.
-	ctx context.Context
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 	// preparing says that the action goes on to create a record, and has not
 	// yet.
 	preparing bool
@@ -94,10 +103,14 @@ type Operation struct {
 	// failures are what the engine returned for events that failed.
 	failures []*hooks.RunError
 
+	// leases returns a client for the Leases of a namespace.
+	leases func(namespace string) (coordination.LeaseInterface, error)
+
 	mu        sync.Mutex
 	begun     bool      // something was, or is being, changed
 	abandoned bool      // nothing may be changed any more
 	recorder  *recorder // of the hooks that run; nil if none do
+	lease     *lease    // nil if there is none
 
 	records records
 }
@@ -119,7 +132,20 @@ func (o *Operation) takeOver(wait, disableHooks *bool, timeout time.Duration) {
 // New returns an operation that uses the configuration, which must have been
 // initialised and which nobody else uses meanwhile.
 func New(cfg *action.Configuration, opts Options) *Operation {
-	return &Operation{cfg: cfg, opts: opts}
+	if opts.Observer != nil {
+		opts.Observer = &oneByOne{observer: opts.Observer}
+	}
+	return &Operation{
+		cfg:  cfg,
+		opts: opts,
+		leases: func(namespace string) (coordination.LeaseInterface, error) {
+			clients, err := cfg.KubernetesClientSet()
+			if err != nil {
+				return nil, err
+			}
+			return clients.CoordinationV1().Leases(namespace), nil
+		},
+	}
 }
 
 // Ran returns the release of which the operation has run hooks, with what became of
@@ -127,21 +153,48 @@ func New(cfg *action.Configuration, opts Options) *Operation {
 // belongs to the operation until that has returned.
 func (o *Operation) Ran() *release.Release { return o.ran }
 
+// oneByOne is an observer that may be told things from many goroutines: by runs, and by
+// the clients of the cluster.
+type oneByOne struct {
+	mu       sync.Mutex
+	observer hooks.Observer
+}
+
+// Observe implements [hooks.Observer].
+func (o *oneByOne) Observe(n hooks.Notice) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.observer.Observe(n)
+}
+
+// warn tells what makes it harder to see how the operation goes.
+func (o *Operation) warn(message string) {
+	if o.opts.Observer != nil {
+		o.opts.Observer.Observe(hooks.ClusterWarned{Message: message})
+	}
+}
+
 // attach decorates the configuration's storage driver and kube client for the
-// time of an operation. It reports false where there is nothing to decorate: with
+// time of the operation that what names. It reports false where there is nothing to decorate: with
 // the memory driver Helm's command line creates nothing in a cluster
 // (cmd/helm/helm.go, loadReleasesInMemory).
-func (o *Operation) attach(ctx context.Context) (detach func(), ok bool) {
+func (o *Operation) attach(ctx context.Context, what string) (detach func(), ok bool) {
 	client, ok := o.cfg.KubeClient.(*kube.Client)
 	if !ok {
 		return nil, false
 	}
-	o.ctx = ctx
+	o.what = what
+	o.ctx, o.cancel = context.WithCancelCause(ctx)
 	original := o.cfg.Releases.Driver
 	o.records.storage = storage.Init(original)
 	o.cfg.Releases.Driver = &storageDriver{Driver: original, operation: o}
 	o.cfg.KubeClient = &kubeClient{Client: client, operation: o}
 	return func() {
+		o.dropLease()
+		if o.opts.Retrier != nil {
+			o.opts.Retrier.Stop()
+		}
+		o.cancel(nil)
 		o.cfg.Releases.Driver = original
 		o.cfg.KubeClient = client
 	}, true
@@ -178,16 +231,75 @@ func (o *Operation) latest() *release.Release {
 	return o.recorder.latest()
 }
 
-// claim is called before anything is changed. It fails once the operation has
-// been abandoned; from the first time that it doesn't, it can't be.
-func (o *Operation) claim() error {
+// claim is called before anything of a release is changed. It fails once the operation
+// has been abandoned; from the first time that it doesn't, it can't be. It also fails
+// if another operation on the release is alive.
+func (o *Operation) claim(rel *release.Release) error {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	if o.abandoned {
+		o.mu.Unlock()
 		return errInterrupted
 	}
+	first := !o.begun
 	o.begun = true
+	o.mu.Unlock()
+	if !first || o.opts.Parallelism <= 1 {
+		return nil
+	}
+	if o.opts.Retrier != nil {
+		o.opts.Retrier.Start(o.ctx, hooks.RetryOptions{
+			Patience:       o.asked.timeout,
+			InternalErrors: internalErrorPatience,
+			Warn:           o.warn,
+		})
+	}
+	return o.takeLease(rel)
+}
+
+// internalErrorPatience is for how long status 500 is taken for something that passes.
+// A webhook that's out of order for good must not hold an operation up for
+// minutes.
+const internalErrorPatience = 30 * time.Second
+
+// takeLease makes it known that an operation on the release is alive.
+func (o *Operation) takeLease(rel *release.Release) error {
+	client, err := o.leases(rel.Namespace)
+	if err != nil {
+		return err
+	}
+	taken, err := takeLease(o.ctx, client, o.now, rel.Name, o.what, func() {
+		o.records.close(errLeaseLost)
+		o.cancel(errLeaseLost)
+	})
+	if err != nil {
+		return err
+	}
+	if taken == nil {
+		o.cfg.Log("no permission for leases in namespace %s: if this operation dies, to recover the release takes --force", rel.Namespace)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lease = taken
 	return nil
+}
+
+// dropLease makes it known that no operation is alive.
+func (o *Operation) dropLease() {
+	o.mu.Lock()
+	held := o.lease
+	o.lease = nil
+	o.mu.Unlock()
+	held.release()
+}
+
+// now returns the API server's time, if that's known.
+func (o *Operation) now() time.Time {
+	if o.opts.Retrier != nil {
+		if now := o.opts.Retrier.ServerTime(); !now.IsZero() {
+			return now
+		}
+	}
+	return time.Now()
 }
 
 // GiveUp records a pending release, or one that is being uninstalled, as failed,
@@ -195,7 +307,11 @@ func (o *Operation) claim() error {
 // webhook holds it up, say. Nothing that the action does later is recorded. It
 // blocks for as long as the storage does, and is safe for concurrent use with the
 // operation.
-func (o *Operation) GiveUp() error { return o.records.giveUp(o.latest) }
+func (o *Operation) GiveUp() error {
+	err := o.records.giveUp(o.latest)
+	o.dropLease()
+	return err
+}
 
 // errInterrupted carries Helm's words for an operation that was cancelled.
 var errInterrupted = fmt.Errorf("%w: interrupted", context.Canceled)
@@ -250,7 +366,7 @@ func (o *Operation) begin(rel *release.Release, events events) error {
 			return errInterrupted
 		}
 	}
-	if err := o.claim(); err != nil {
+	if err := o.claim(rel); err != nil {
 		return err
 	}
 	if o.description != "" {
@@ -461,5 +577,11 @@ func (o *Operation) newCluster(namespace string) (*hooks.Client, error) {
 		// The slots bound the load, and the server its own.
 		config.QPS = -1
 	}
-	return hooks.NewClient(config, mapper, hooks.ClientOptions{Namespace: namespace, FieldManager: kube.ManagedFieldsManager})
+	return hooks.NewClient(config, mapper, hooks.ClientOptions{
+		Namespace:    namespace,
+		FieldManager: kube.ManagedFieldsManager,
+		Retrier:      o.opts.Retrier,
+		MustWatch:    o.opts.Parallelism <= 1,
+		Warn:         o.warn,
+	})
 }

@@ -18,7 +18,7 @@ import (
 //
 // About ctx and the error see [Operation.Install].
 func (o *Operation) Rollback(ctx context.Context, client *action.Rollback, name, description string) error {
-	detach, ok := o.attach(ctx)
+	detach, ok := o.attach(ctx, "rollback")
 	if !ok {
 		return client.Run(name)
 	}
@@ -34,5 +34,5 @@ func (o *Operation) Rollback(ctx context.Context, client *action.Rollback, name,
 		// hook's (pkg/action/rollback.go, performRollback).
 		err = o.hookErr
 	}
-	return o.withDetails(err)
+	return o.complete(name, err)
 }

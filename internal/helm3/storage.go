@@ -3,6 +3,8 @@ package helm3
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"helm.sh/helm/v3/pkg/release"
@@ -130,7 +132,12 @@ type records struct {
 	mu         sync.Mutex       // held during a write
 	owned      *release.Release // whose record tells of the operation; nil if none does
 	unfinished *release.Release // that release as last stored; nil if it's finished
-	closed     bool             // nothing is written any more
+	closed     error            // why nothing is written any more; nil if something is
+	unwritten  map[int]error    // why the last write of a revision has failed, where it has
+
+	// merge returns what to store of a release, given its current record; nil: the
+	// release as it is. Set before hooks run.
+	merge func(current, rel *release.Release) *release.Release
 }
 
 // failedBecause are Helm's words for an operation that failed, by the status of
@@ -162,8 +169,8 @@ func same(a, b *release.Release) bool {
 func (r *records) write(do func() error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return errInterrupted
+	if r.closed != nil {
+		return r.closed
 	}
 	return do()
 }
@@ -172,8 +179,13 @@ func (r *records) write(do func() error) error {
 func (r *records) put(rel *release.Release, store func() error) error {
 	return r.write(func() error {
 		if err := store(); err != nil {
+			if r.unwritten == nil {
+				r.unwritten = map[int]error{}
+			}
+			r.unwritten[rel.Version] = err
 			return err
 		}
+		delete(r.unwritten, rel.Version)
 		if !r.owns(rel) {
 			return nil
 		}
@@ -187,7 +199,38 @@ func (r *records) put(rel *release.Release, store func() error) error {
 
 // update stores rel past the decorated driver.
 func (r *records) update(rel *release.Release) error {
-	return r.put(rel, func() error { return r.storage.Update(rel) })
+	return r.put(rel, func() error {
+		if r.merge == nil {
+			return r.storage.Update(rel)
+		}
+		current, err := r.storage.Get(rel.Name, rel.Version)
+		if err != nil {
+			return err
+		}
+		return r.storage.Update(r.merge(current, rel))
+	})
+}
+
+// close has nothing written any more, because of err.
+func (r *records) close(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed == nil {
+		r.closed = err
+	}
+}
+
+// lacking returns why a record doesn't say what it should; nil if all do.
+func (r *records) lacking() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if errors.Is(r.closed, errLeaseLost) {
+		return r.closed
+	}
+	for _, version := range slices.Sorted(maps.Keys(r.unwritten)) {
+		return fmt.Errorf("the record of revision %d could not be written: %w", version, r.unwritten[version])
+	}
+	return nil
 }
 
 // remove does the write that removes the release that it returns.
@@ -215,10 +258,10 @@ func (r *records) finished() bool {
 func (r *records) giveUp(latest func() *release.Release) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return errors.New("the operation was given up already")
+	if r.closed != nil {
+		return fmt.Errorf("nothing is written any more: %w", r.closed)
 	}
-	r.closed = true
+	r.closed = errInterrupted
 	failed := latest()
 	if failed == nil && r.unfinished != nil {
 		failed = snapshot(r.unfinished)

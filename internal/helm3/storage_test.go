@@ -11,6 +11,12 @@ import (
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
 	helmtime "helm.sh/helm/v3/pkg/time"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	clienttesting "k8s.io/client-go/testing"
 )
 
 // decorated returns an operation whose records go to a memory driver, and its
@@ -19,6 +25,15 @@ func decorated(parallelism int) (*Operation, *storage.Storage, *storage.Storage)
 	memory := storage.Init(driver.NewMemory())
 	o := New(new(action.Configuration), Options{Parallelism: parallelism})
 	o.records.storage = memory
+	o.ctx, o.cancel = context.WithCancelCause(context.Background())
+	o.leases = func(namespace string) (coordination.LeaseInterface, error) {
+		leases := fake.NewClientset()
+		leases.PrependReactor("get", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return true, nil, apierrors.NewForbidden(coordinationv1.Resource("leases"), "any", nil)
+		})
+		return leases.CoordinationV1().Leases(namespace), nil
+	}
+	o.cfg.Log = func(string, ...any) {}
 	o.preparing = true
 	return o, storage.Init(&storageDriver{Driver: memory.Driver, operation: o}), memory
 }

@@ -20,7 +20,7 @@ import (
 //
 // About ctx and the error see [Operation.Install].
 func (o *Operation) Test(ctx context.Context, client *action.ReleaseTesting, name string) (*release.Release, error) {
-	detach, ok := o.attach(ctx)
+	detach, ok := o.attach(ctx, "test")
 	if !ok {
 		return client.Run(name)
 	}
@@ -56,15 +56,26 @@ func (o *Operation) Test(ctx context.Context, client *action.ReleaseTesting, nam
 	if err := o.plan(rel, release.HookTest); err != nil {
 		return nil, err
 	}
-	if err := o.claim(); err != nil {
+	if err := o.claim(rel); err != nil {
 		return nil, err
+	}
+	if o.opts.Parallelism > 1 {
+		o.records.merge = mergeRuns
 	}
 	failed := o.runHooks(rel, release.HookTest)
 	stored := o.records.update(rel)
 	if failed != nil {
-		return rel, o.withDetails(failed)
+		return rel, o.complete(name, failed)
 	}
 	return rel, stored
+}
+
+// mergeRuns returns the current state of a release with the hooks of another state of it:
+// while tests run an upgrade may have superseded it.
+func mergeRuns(current, tested *release.Release) *release.Release {
+	merged := snapshot(tested)
+	merged.Info, merged.Labels = current.Info, current.Labels
+	return merged
 }
 
 // partition returns the hooks whose names are wanted, and the others.

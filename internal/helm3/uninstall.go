@@ -25,13 +25,13 @@ import (
 //
 // About ctx and the error see [Operation.Install].
 func (o *Operation) Uninstall(ctx context.Context, client *action.Uninstall, name string) (*release.UninstallReleaseResponse, error) {
-	detach, ok := o.attach(ctx)
+	detach, ok := o.attach(ctx, "uninstall")
 	if !ok {
 		return client.Run(name)
 	}
 	defer detach()
 	response, err := o.uninstall(client, name)
-	return response, o.withDetails(err)
+	return response, o.complete(name, err)
 }
 
 // uninstall does the work of [Operation.Uninstall]. The operation must be
@@ -54,11 +54,11 @@ func (o *Operation) uninstall(client *action.Uninstall, name string) (*release.U
 			return nil, err
 		}
 	}
-	if err := o.claim(); err != nil {
-		return nil, err
-	}
 	if missing != nil || last.Info.Status == release.StatusUninstalled {
 		return client.Run(name) // which knows what to say
+	}
+	if err := o.claim(last); err != nil {
+		return nil, err
 	}
 	o.records.own(last)
 	last.Info.Status = release.StatusUninstalling

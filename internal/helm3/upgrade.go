@@ -18,7 +18,7 @@ import (
 //
 // About ctx and the error see [Operation.Install].
 func (o *Operation) Upgrade(ctx context.Context, client *action.Upgrade, name string, chrt *chart.Chart, values map[string]any) (*release.Release, error) {
-	detach, ok := o.attach(ctx)
+	detach, ok := o.attach(ctx, "upgrade")
 	if !ok {
 		return client.Run(name, chrt, values)
 	}
@@ -36,5 +36,5 @@ func (o *Operation) Upgrade(ctx context.Context, client *action.Upgrade, name st
 			err = errors.New(before + said + after)
 		}
 	}
-	return rel, o.withDetails(err)
+	return rel, o.complete(name, err)
 }
