@@ -62,9 +62,7 @@ func (p *program) addHookFlags(cmd *cobra.Command, cfg *action.Configuration) *h
 		if err := checkReportFile(h.report); err != nil {
 			return err
 		}
-		if h.parallelism.n > 1 {
-			p.retrier = hooks.NewRetrier()
-		}
+		p.retrier = hooks.NewRetrier()
 		return p.configure(cfg)
 	}
 	f := cmd.Flags()

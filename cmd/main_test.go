@@ -3,6 +3,7 @@ package cmd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -49,6 +50,10 @@ func (plainHelm) Test(_ context.Context, client *action.ReleaseTesting, name str
 }
 
 func (plainHelm) Ran() *release.Release { return nil }
+
+func (plainHelm) Recover(context.Context, string, helm3.RecoverOptions) (*helm3.Recovery, error) {
+	return nil, errors.New("not of Helm's")
+}
 
 func (plainHelm) Abandon() bool { return false }
 

@@ -42,6 +42,7 @@ type operation interface {
 	Rollback(ctx context.Context, client *action.Rollback, name, description string) error
 	Uninstall(ctx context.Context, client *action.Uninstall, name string) (*release.UninstallReleaseResponse, error)
 	Test(ctx context.Context, client *action.ReleaseTesting, name string) (*release.Release, error)
+	Recover(ctx context.Context, name string, opts helm3.RecoverOptions) (*helm3.Recovery, error)
 	Ran() *release.Release
 	ending
 }
@@ -67,9 +68,11 @@ func (p *program) operate(cfg *action.Configuration, flags *hookFlags, name, can
 		Parallelism: flags.parallelism.n,
 		KeepGoing:   flags.keepGoing,
 		Stop:        stop,
-		Retrier:     p.retrier,
-		UserAgent:   "helm-parallel-hooks/" + pluginVersion(p.version, buildInfo()),
+		UserAgent:   p.userAgent(),
 		Kubectl:     p.kubectl(),
+	}
+	if opts.Parallelism > 1 {
+		opts.Retrier = p.retrier
 	}
 	ran := new(report.Collector)
 	opts.Observer = hooks.Observers(told, ran)
@@ -88,6 +91,11 @@ func (p *program) operate(cfg *action.Configuration, flags *hookFlags, name, can
 	})
 	in.close()
 	return s.overlooked(err)
+}
+
+// userAgent tells the API server's log which requests are the hooks'.
+func (p *program) userAgent() string {
+	return "helm-parallel-hooks/" + pluginVersion(p.version, buildInfo())
 }
 
 // cancelledLine is what helm install and helm upgrade print when they're

@@ -45,7 +45,7 @@ func newPlanCmd(p *program) *cobra.Command {
 	flag.Value, flag.Usage, flag.DefValue = formats, formats.usage(), format
 	completeFlag(cmd, "output", cobra.FixedCompletions(formats.allowed, cobra.ShellCompDirectiveNoFileComp))
 
-	for _, name := range []string{"hook-keep-going", "hook-progress", "hook-logs", "hook-report"} {
+	for _, name := range []string{"hook-keep-going", "hook-progress", "hook-logs", "hook-report", "recover"} {
 		hide(cmd.Flags(), name) // taken, since a plan is for a line that has them, but of no matter here
 	}
 

@@ -30,8 +30,8 @@ type program struct {
 	plugin   string
 	settings *cli.EnvSettings
 	logger   *log.Logger
-	// retrier is below all clients of the cluster; nil where requests are made
-	// once, as Helm does.
+	// retrier is below all clients of the cluster. Until an operation starts it
+	// requests are made once, as Helm does.
 	retrier *hooks.Retrier
 
 	// newOperation and interrupts are what tests put something else for.

@@ -78,6 +78,7 @@ func newRootCmd(p *program) *cobra.Command {
 		newRollbackCmd(p),
 		newUninstallCmd(p),
 		newTestCmd(p),
+		newRecoverCmd(p),
 		newPlanCmd(p),
 		newTimelineCmd(p),
 		newVersionCmd(p),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"helm.sh/helm/v3/cmd/helm/require"
@@ -37,6 +38,7 @@ const upgradeExample = `  # Install or upgrade, up to eight hooks of equal weigh
 type upgrade struct {
 	install
 	upgrading *action.Upgrade
+	recovers  bool // before the upgrade, what an operation that died has left
 }
 
 func newUpgrade(p *program) *upgrade {
@@ -96,6 +98,7 @@ func (u *upgrade) addUpgradeFlags(cmd *cobra.Command) {
 		skipCRDs:        "if set, no CRDs will be installed when an upgrade is performed with install flag enabled. By default, CRDs are installed if not already present, when an upgrade is performed with install flag enabled",
 		takeOwnership:   "if set, upgrade will ignore the check for helm annotations and take ownership of the existing resources",
 	})
+	f.BoolVar(&u.recovers, "recover", false, "if set and the last operation on the release has died, bring the release's record in line with the cluster first, as the recover command does. Hooks that still run are waited for")
 	u.hooks = u.addHookFlags(cmd, u.cfg)
 	completeFlag(cmd, "version", u.upgradeVersions)
 }
@@ -165,6 +168,11 @@ func (u *upgrade) upgradeRelease(name, ref string) (*release.Release, error) {
 		u.warn("This chart is deprecated")
 	}
 	u.takeFlags()
+	if u.recovers && !u.planning && slices.Contains([]string{"none", "false"}, u.client.DryRunOption) {
+		if err := u.recoverFirst(name); err != nil {
+			return nil, err
+		}
+	}
 
 	var rel *release.Release
 	err = u.operate(u.cfg, u.hooks, name, u.cancelled(name), func(ctx context.Context, op operation) (err error) {

@@ -600,6 +600,93 @@ func servedVersions(definition *unstructured.Unstructured) (versions []string) {
 	return versions
 }
 
+// Found is what's in the cluster of a hook that an operation created which is no more.
+type Found struct {
+	// CreatedAt is when its last object was created, by the server's clock.
+	CreatedAt time.Time
+	// EndedAt is when it ended, and zero as long as it runs.
+	EndedAt time.Time
+	// Err says how it failed; nil if it didn't.
+	Err error
+}
+
+// Find returns what became of a hook whose objects were created no earlier than notBefore
+// by the server's clock, which counts in seconds; nil if one of them doesn't exist, or
+// is older.
+func (c *Client) Find(ctx context.Context, h *Hook, notBefore time.Time) (*Found, error) {
+	targets, err := c.targets(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	found := new(Found)
+	var failures []error
+	runs := false
+	for _, t := range targets {
+		if t.key.name == "" {
+			return nil, nil // the server has chosen the name
+		}
+		object, err := t.resource.Get(ctx, t.key.name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		created := object.GetCreationTimestamp().Time
+		if created.Before(notBefore.Truncate(time.Second)) {
+			return nil, nil
+		}
+		if created.After(found.CreatedAt) {
+			found.CreatedAt = created
+		}
+		ended, at, err := endOf(object)
+		if err != nil {
+			failures = append(failures, err)
+		}
+		runs = runs || !ended
+		if at.After(found.EndedAt) {
+			found.EndedAt = at
+		}
+	}
+	if found.Err = errors.Join(failures...); runs && found.Err == nil {
+		found.EndedAt = time.Time{}
+	}
+	return found, nil
+}
+
+// endOf reports whether a hook's object has ended, and when; with an error if it failed.
+func endOf(o *unstructured.Unstructured) (done bool, at time.Time, err error) {
+	if !runsToCompletion(o) {
+		return true, o.GetCreationTimestamp().Time, nil
+	}
+	done, err = ended(o)
+	if !done {
+		return false, time.Time{}, nil
+	}
+	note := func(text any) {
+		written, _ := text.(string)
+		if t, err := time.Parse(time.RFC3339, written); err == nil && t.After(at) {
+			at = t
+		}
+	}
+	for condition := range conditions(o) {
+		if condition["status"] == "True" && (condition["type"] == "Complete" || condition["type"] == "Failed") {
+			note(condition["lastTransitionTime"])
+		}
+	}
+	all, _, _ := unstructured.NestedFieldNoCopy(o.Object, "status", "containerStatuses")
+	containers, _ := all.([]any)
+	for _, c := range containers {
+		container, _ := c.(map[string]any)
+		finished, _, _ := unstructured.NestedFieldNoCopy(container, "state", "terminated", "finishedAt")
+		note(finished)
+	}
+	if at.IsZero() {
+		at = time.Now()
+	}
+	return true, at, err
+}
+
 // pods returns the pods that a hook's objects are or have started.
 func (c *Client) pods(ctx context.Context, h *Hook) ([]corev1.Pod, error) {
 	targets, err := c.targets(ctx, h)

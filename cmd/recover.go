@@ -1,0 +1,127 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"syscall"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"helm.sh/helm/v3/cmd/helm/require"
+	"helm.sh/helm/v3/pkg/action"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
+)
+
+const recoverDesc = `Bring a release's record in line with the cluster after the operation on it has died:
+its process was killed, its machine lost, its network gone for good. Such a release
+stays "pending-upgrade", and Helm refuses to touch it.
+
+The hooks of the last revision are looked for in the cluster. What became of each is
+recorded, and the revision is marked as failed. From there helm, and this plugin, can
+upgrade, roll back and uninstall. Nothing but the record is changed.
+
+As long as the operation may be alive, recover refuses. While it runs with
+--hook-parallelism above 1, an operation renews a Lease; 30 seconds after the last
+time it's dead, and recover waits for that. Helm itself, and operations without
+permission for Leases, hold none: then make sure yourself, and say so with --force.
+`
+
+const recoverExample = `  # After a CI job was killed in the middle of an upgrade
+  %[1]s recover shop
+
+  # In a script, in one step
+  %[1]s upgrade shop ./shop --recover --hook-parallelism 8`
+
+func newRecoverCmd(p *program) *cobra.Command {
+	cfg := new(action.Configuration)
+	format := "table"
+	var opts helm3.RecoverOptions
+	cmd := &cobra.Command{
+		Use:               "recover [RELEASE]",
+		Short:             "bring the record of a release whose operation has died in line with the cluster",
+		Long:              recoverDesc,
+		Example:           fmt.Sprintf(recoverExample, p.name()),
+		Args:              p.arguments(require.ExactArgs(1)),
+		ValidArgsFunction: p.testArguments,
+		PreRunE: func(*cobra.Command, []string) error {
+			p.retrier = hooks.NewRetrier()
+			return p.configure(cfg)
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			recovery, err := p.recover(cfg, args[0], opts)
+			if err != nil {
+				return err
+			}
+			return writeAs(p.Out, recovery, format, map[string]func(io.Writer) error{
+				"table": func(out io.Writer) error { return writeRecovery(out, recovery) },
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&opts.Force, "force", false, "recover although nobody can tell whether the operation is still alive. Make sure that it isn't")
+	f.DurationVar(&opts.Wait, "wait", 0, "how long to wait for hooks that still run. Those that don't end are recorded as Unknown")
+	formats := formatValue{choice{&format, []string{"table", "json", "yaml"}}}
+	f.VarP(formats, "output", "o", formats.usage())
+	completeFlag(cmd, "output", cobra.FixedCompletions(formats.allowed, cobra.ShellCompDirectiveNoFileComp))
+	completeFlag(cmd, "wait", cobra.NoFileCompletions)
+	return cmd
+}
+
+// recover recovers a release unless a signal ends that first; then nothing has changed.
+func (p *program) recover(cfg *action.Configuration, name string, opts helm3.RecoverOptions) (*helm3.Recovery, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	opts.Tell = func(format string, args ...any) {
+		fmt.Fprintln(p.ErrOut, display.Printable(fmt.Sprintf(format, args...)))
+	}
+	shown := display.NewPlain(p.ErrOut, display.Options{})
+	defer shown.Close()
+	op := p.newOperation(cfg, helm3.Options{
+		Observer:  shown,
+		Retrier:   p.retrier,
+		UserAgent: p.userAgent(),
+	})
+	return op.Recover(ctx, name, opts)
+}
+
+// writeRecovery writes what was found and done, for a person.
+func writeRecovery(out io.Writer, r *helm3.Recovery) error {
+	if !r.Recovered() {
+		_, err := fmt.Fprintf(out, "Release %q is %s at revision %d: there is nothing to recover.\n", r.Release, r.Was, r.Revision)
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "Release %q, revision %d, was %s and its operation dead.\n", r.Release, r.Revision, r.Was)
+	if len(r.Hooks) > 0 {
+		fmt.Fprintln(w, "\nHOOK\tRECORDED AS\tIN THE CLUSTER\tNOW RECORDED AS")
+		for _, h := range r.Hooks {
+			was := string(h.Was)
+			if was == "" {
+				was = "-"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", display.Printable(h.Kind+"/"+h.Name), was, display.Printable(h.Found), h.Phase)
+		}
+	}
+	if r.Was != r.Status {
+		fmt.Fprintf(w, "\nRevision %d is %s now: %s\n", r.Revision, r.Status, display.Printable(r.Description))
+	}
+	return w.Flush()
+}
+
+// recoverFirst recovers a release that is about to be upgraded. Hooks that still run are
+// waited for, since the upgrade would delete them.
+func (u *upgrade) recoverFirst(name string) error {
+	recovery, err := u.recover(u.cfg, name, helm3.RecoverOptions{Wait: u.upgrading.Timeout})
+	if err != nil {
+		return fmt.Errorf("recovering release %s: %w", name, err)
+	}
+	if !recovery.Recovered() {
+		return nil
+	}
+	return writeRecovery(u.ErrOut, recovery)
+}

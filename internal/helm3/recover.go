@@ -1,0 +1,335 @@
+package helm3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/release"
+	helmtime "helm.sh/helm/v3/pkg/time"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
+)
+
+// RecoverOptions says how a release is recovered.
+type RecoverOptions struct {
+	// Force says that the user has made sure that no operation on the release is
+	// alive, where that can't be seen.
+	Force bool
+	// Wait is for how long hooks are waited for that still run.
+	Wait time.Duration
+	// Tell takes what a person should know meanwhile.
+	Tell func(format string, args ...any)
+}
+
+// Recovery is what was found and done when a release was recovered.
+type Recovery struct {
+	Release  string `json:"release"`
+	Revision int    `json:"revision"`
+	// Was and Status are the revision's status before and after; they are the same
+	// if no operation had left it unfinished.
+	Was         release.Status `json:"was"`
+	Status      release.Status `json:"status"`
+	Description string         `json:"description"`
+	// Hooks are those of which the record didn't say what became of them.
+	Hooks []RecoveredHook `json:"hooks"`
+}
+
+// RecoveredHook is a hook of which the record didn't say what became of it.
+type RecoveredHook struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	// Was and Phase are what the record said and says; Was is empty if it said
+	// nothing.
+	Was   release.HookPhase `json:"was"`
+	Phase release.HookPhase `json:"phase"`
+	// Found says what is in the cluster.
+	Found string `json:"found"`
+}
+
+// Recovered reports whether there was anything to do.
+func (r *Recovery) Recovered() bool {
+	return r.Was != r.Status || slices.ContainsFunc(r.Hooks, func(h RecoveredHook) bool { return h.Was != h.Phase })
+}
+
+// recoverPatience is how long the API server may be out of reach while a release is
+// recovered.
+const recoverPatience = time.Minute
+
+// Recover brings the record of a release's last revision in line with the cluster after
+// the operation on it has died: hooks are recorded as they are found, and a revision that
+// was left unfinished as failed, from where Helm can upgrade, roll back and uninstall.
+//
+// It fails, and changes nothing, while the operation is alive, which its lease says; if
+// there is no lease to say so, unless that is forced. It waits until a lease expires.
+func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOptions) (*Recovery, error) {
+	detach, ok := o.attach(ctx, "recover")
+	if !ok {
+		return nil, errors.New("there is nothing to recover in memory")
+	}
+	defer detach()
+	if err := chartutil.ValidateReleaseName(name); err != nil {
+		return nil, fmt.Errorf("release name is invalid: %s", name)
+	}
+	if err := o.cfg.KubeClient.IsReachable(); err != nil {
+		return nil, err
+	}
+	if o.opts.Retrier != nil {
+		o.opts.Retrier.Start(o.ctx, hooks.RetryOptions{Patience: recoverPatience, InternalErrors: internalErrorPatience, Warn: o.warn})
+	}
+	rel, err := o.cfg.Releases.Last(name)
+	if err != nil {
+		return nil, err
+	}
+	suspects := suspectsOf(rel)
+	recovery := &Recovery{Release: name, Revision: rel.Version, Was: rel.Info.Status, Status: rel.Info.Status, Description: rel.Info.Description}
+	if failedBecause[rel.Info.Status] == "" && !suspects.any {
+		return recovery, nil
+	}
+	began, err := o.awaitDeath(rel, suspects, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.takeLease(rel); err != nil {
+		return nil, err
+	}
+	// It may have ended in good order meanwhile.
+	if rel, err = o.cfg.Releases.Get(name, rel.Version); err != nil {
+		return nil, err
+	}
+	suspects = suspectsOf(rel)
+	recovery.Was, recovery.Status, recovery.Description = rel.Info.Status, rel.Info.Status, rel.Info.Description
+	if failedBecause[rel.Info.Status] == "" && !suspects.any {
+		return recovery, nil
+	}
+	if recovery.Hooks, err = o.inspect(rel, suspects, began, opts); err != nil {
+		return nil, err
+	}
+	if failedBecause[rel.Info.Status] != "" {
+		fail(rel, errors.New("the operation died without a word; "+summary(recovery.Hooks)))
+		recovery.Status, recovery.Description = rel.Info.Status, rel.Info.Description
+	}
+	if !recovery.Recovered() {
+		return recovery, nil
+	}
+	if err := o.records.update(rel); err != nil {
+		return nil, fmt.Errorf("recording what was found: %w", err)
+	}
+	return recovery, nil
+}
+
+// summary counts what was found, for the description of a revision.
+func summary(all []RecoveredHook) string {
+	if len(all) == 0 {
+		return "recovered; no hook was left to look at"
+	}
+	count := map[release.HookPhase]int{}
+	for _, h := range all {
+		count[h.Phase]++
+	}
+	text := "recovered; its last hooks:"
+	for _, phase := range []release.HookPhase{release.HookPhaseSucceeded, release.HookPhaseFailed, release.HookPhaseUnknown} {
+		if n := count[phase]; n > 0 {
+			text += fmt.Sprintf(" %d %s,", n, phase)
+		}
+	}
+	return text[:len(text)-1]
+}
+
+// suspects are the hooks of which a record may not say what became of them.
+type suspects struct {
+	hooks []*release.Hook
+	// any says that there is one of which it says so, and running that it says that
+	// one runs.
+	any, running bool
+	// began is when the operation did, by the clock of its machine.
+	began time.Time
+}
+
+// suspectsOf returns the hooks that the dead operation on a release may have run: of the
+// operation that its status tells of, those that have not ended since it began, else
+// those that the record says to run, or to be unknown, and those beside them.
+func suspectsOf(rel *release.Release) suspects {
+	var s suspects
+	var of []release.HookEvent
+	for _, h := range rel.Hooks {
+		switch h.LastRun.Phase {
+		case release.HookPhaseRunning:
+			s.running = true
+		case release.HookPhaseUnknown:
+		default:
+			continue
+		}
+		if h.LastRun.StartedAt.IsZero() {
+			continue // Helm's word for a hook that has never run
+		}
+		s.any = true
+		of = append(of, h.Events...)
+		if s.began.IsZero() || h.LastRun.StartedAt.Time.Before(s.began) {
+			s.began = h.LastRun.StartedAt.Time
+		}
+	}
+	switch pending, ok := eventsOf[rel.Info.Status]; {
+	case ok:
+		of, s.began = []release.HookEvent{pending.pre, pending.post}, rel.Info.LastDeployed.Time
+	case rel.Info.Status == release.StatusUninstalling:
+		of, s.began = []release.HookEvent{release.HookPreDelete, release.HookPostDelete}, rel.Info.Deleted.Time
+	}
+	for _, h := range rel.Hooks {
+		ended := h.LastRun.Phase == release.HookPhaseSucceeded || h.LastRun.Phase == release.HookPhaseFailed
+		if ended && since(h.LastRun, s.began) {
+			continue
+		}
+		if slices.ContainsFunc(h.Events, func(e release.HookEvent) bool { return slices.Contains(of, e) }) {
+			s.hooks = append(s.hooks, h)
+		}
+	}
+	return s
+}
+
+// since reports whether a hook ran at or after a time; to the second, as the server counts
+// in what was found in the cluster.
+func since(last release.HookExecution, began time.Time) bool {
+	return !last.StartedAt.IsZero() && !last.StartedAt.Time.Truncate(time.Second).Before(began.Truncate(time.Second))
+}
+
+// awaitDeath returns when no operation on the release is alive, and the time when the
+// last one began, by the server's clock if its lease says so.
+func (o *Operation) awaitDeath(rel *release.Release, found suspects, opts RecoverOptions) (began time.Time, err error) {
+	unknown := func(why string) (time.Time, error) {
+		unfinished := failedBecause[rel.Info.Status] != "" || found.running
+		if unfinished && !opts.Force {
+			return time.Time{}, fmt.Errorf("nobody can tell whether the operation that left revision %d of release %q %s is still alive, %s: make sure that it isn't, then use --force", rel.Version, rel.Name, rel.Info.Status, why)
+		}
+		return found.began, nil
+	}
+	client, err := o.leases(rel.Namespace)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var renewed *metav1.MicroTime // as first seen; nil before
+	for {
+		lease, err := client.Get(o.ctx, leaseName(rel.Name), metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err) && renewed != nil:
+			return found.began, nil // it has ended in good order
+		case apierrors.IsNotFound(err):
+			return unknown("since it held no lease, as helm itself and what runs hooks one after another do not")
+		case apierrors.IsForbidden(err):
+			return unknown("since you have no permission to get its lease")
+		case err != nil:
+			return time.Time{}, fmt.Errorf("reading the lease of release %s: %w", rel.Name, err)
+		}
+		left := remaining(lease, o.now())
+		switch {
+		case left <= 0 && lease.Spec.AcquireTime == nil:
+			return found.began, nil
+		case left <= 0:
+			return lease.Spec.AcquireTime.Time, nil
+		case renewed == nil:
+			renewed = lease.Spec.RenewTime
+			opts.Tell("Release %q: waiting for up to %v whether its operation gives a sign of life: %s", rel.Name, left.Round(time.Second), holderOf(lease))
+		case !renewed.Equal(lease.Spec.RenewTime):
+			return time.Time{}, errPending(holderOf(lease))
+		}
+		if err := o.pause(readyInterval); err != nil {
+			return time.Time{}, err
+		}
+	}
+}
+
+// pause waits for so long, or until the operation is to end.
+func (o *Operation) pause(d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-o.ctx.Done():
+		return context.Cause(o.ctx)
+	}
+}
+
+// inspect looks for hooks that were created since began, sets what became of them, and
+// returns what the record hadn't said. Those that run are waited for as asked.
+func (o *Operation) inspect(rel *release.Release, suspects suspects, began time.Time, opts RecoverOptions) ([]RecoveredHook, error) {
+	all, err := o.hooksOf(rel)
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := o.newCluster(rel.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	defer cluster.Close()
+	patience := time.Now().Add(opts.Wait)
+	found := map[*release.Hook]*hooks.Found{}
+	for told := false; ; told = true {
+		runs := 0
+		for _, h := range all.hooks {
+			origin := all.origin[h]
+			if !slices.Contains(suspects.hooks, origin) {
+				continue
+			}
+			what, err := cluster.Find(o.ctx, h, began)
+			if err != nil && !isUnmapped(err) {
+				return nil, fmt.Errorf("looking for hook %s: %w", h, err)
+			}
+			found[origin] = what
+			if what != nil && what.EndedAt.IsZero() {
+				runs++
+			}
+		}
+		if runs == 0 || !time.Now().Before(patience) {
+			break
+		}
+		if !told {
+			opts.Tell("Release %q: waiting for up to %v for hooks that still run: %d", rel.Name, opts.Wait, runs)
+		}
+		if err := o.pause(readyInterval); err != nil {
+			return nil, err
+		}
+	}
+	var recovered []RecoveredHook
+	for _, h := range suspects.hooks {
+		if r := settle(h, found[h], suspects.began); r != nil {
+			recovered = append(recovered, *r)
+		}
+	}
+	return recovered, nil
+}
+
+// settle sets what became of a hook that an operation may have run since began, given
+// what was found of it. It returns nil if it has not.
+func settle(h *release.Hook, found *hooks.Found, began time.Time) *RecoveredHook {
+	last := &h.LastRun
+	recorded := since(*last, began)
+	if !recorded && found == nil {
+		return nil
+	}
+	r := &RecoveredHook{Kind: h.Kind, Name: h.Name}
+	if recorded {
+		r.Was = last.Phase
+	} else {
+		*last = release.HookExecution{StartedAt: helmtime.Time{Time: found.CreatedAt}}
+	}
+	switch {
+	case found == nil:
+		last.Phase, r.Found = release.HookPhaseUnknown, "not in the cluster"
+	case found.EndedAt.IsZero():
+		last.Phase, r.Found = release.HookPhaseUnknown, "still running"
+	case found.Err != nil:
+		last.Phase, r.Found = release.HookPhaseFailed, found.Err.Error()
+	default:
+		last.Phase, r.Found = release.HookPhaseSucceeded, "done"
+	}
+	if found != nil {
+		last.CompletedAt = helmtime.Time{Time: found.EndedAt}
+	}
+	r.Phase = last.Phase
+	return r
+}
