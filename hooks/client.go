@@ -750,13 +750,22 @@ func (c *Client) Inspect(ctx context.Context, h *Hook, tail int) ([]Finding, err
 		owner := metav1.GetControllerOfNoCopy(&pod)
 		return owner != nil && owner.Kind == "Job" && len(jobs) > 0 && jobs[owner.UID] == nil
 	})
-	if len(pods) == 0 {
+	var findings []Finding
+	for _, job := range jobs {
+		if suspended(job) {
+			findings = append(findings, Finding{Reason: "Suspended", Message: "spec.suspend of the Job is true"})
+		}
+	}
+	if len(pods) == 0 && len(findings) == 0 {
 		return c.refusals(ctx, jobs)
 	}
-	var findings []Finding
 	for _, pod := range pods {
-		if pod.Status.Phase == corev1.PodFailed && pod.Status.Reason != "" {
+		switch {
+		case pod.Status.Phase == corev1.PodSucceeded:
+		case pod.Status.Reason != "":
 			findings = append(findings, Finding{Pod: pod.Name, Reason: pod.Status.Reason, Message: pod.Status.Message})
+		case pod.DeletionTimestamp != nil && pod.Status.Phase != corev1.PodFailed:
+			findings = append(findings, Finding{Pod: pod.Name, Reason: "Terminating", Message: "it was deleted, and its node has not said that it has ended"})
 		}
 		for _, condition := range pod.Status.Conditions {
 			if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
@@ -781,9 +790,9 @@ func (c *Client) Inspect(ctx context.Context, h *Hook, tail int) ([]Finding, err
 			}
 			findings = append(findings, finding)
 		}
-		if pod.Status.Phase == corev1.PodPending {
-			// A volume that can't be mounted, say. What is known without it
-			// is reported all the same.
+		if pod.Status.Phase == corev1.PodPending || pod.Status.Phase == corev1.PodRunning && !ready(&pod) {
+			// A volume that can't be mounted, or a node that is lost, say.
+			// What is known without it is reported all the same.
 			if last, err := c.lastWarning(ctx, pod.Namespace, pod.UID); err == nil && last != nil {
 				warning := Finding{Pod: pod.Name, Reason: last.Reason, Message: last.Message}
 				if !slices.ContainsFunc(findings, func(f Finding) bool { return f.Message == warning.Message }) {
@@ -793,6 +802,19 @@ func (c *Client) Inspect(ctx context.Context, h *Hook, tail int) ([]Finding, err
 		}
 	}
 	return findings, nil
+}
+
+// ready reports whether the cluster doesn't take a pod for one that is not ready.
+func ready(pod *corev1.Pod) bool {
+	return !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status != corev1.ConditionTrue
+	})
+}
+
+// suspended reports whether a Job is kept from starting pods, as queues of Jobs do.
+func suspended(job *unstructured.Unstructured) bool {
+	suspended, _, _ := unstructured.NestedBool(job.Object, "spec", "suspend")
+	return suspended
 }
 
 // lastWarning returns the last warning about an object; nil if there is none.

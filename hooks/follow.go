@@ -300,6 +300,9 @@ func (e *execution) follow(ctx context.Context, ended <-chan struct{}, o running
 	told := ""
 	for {
 		pods, said, changed, waiting := look()
+		if said[uid] == "" && suspended(o.created) {
+			said[uid] = "Suspended"
+		}
 		if f.Activity != nil {
 			if now := activity(pods, uid, said); now != told {
 				told = now
