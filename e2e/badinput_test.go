@@ -333,7 +333,7 @@ func (s *session) become(rules ...rbacv1.PolicyRule) string {
 		check(wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 			review, err := bed.client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
 				Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{
-					Namespace: s.namespace, Group: rules[0].APIGroups[0], Resource: rules[0].Resources[0], Verb: "get",
+					Namespace: s.namespace, Group: rules[0].APIGroups[0], Resource: rules[0].Resources[0], Verb: rules[0].Verbs[0],
 				}},
 			}, metav1.CreateOptions{})
 			return err == nil && review.Status.Allowed, err
@@ -347,10 +347,16 @@ func (s *session) become(rules ...rbacv1.PolicyRule) string {
 	return user
 }
 
-// useKubeconfig makes the session's commands use a changed copy of the kubeconfig.
+// useKubeconfig makes the session's commands use a changed copy of their kubeconfig.
 func (s *session) useKubeconfig(change func(*clientcmdapi.Config)) {
 	s.t.Helper()
-	config, err := clientcmd.LoadFromFile(bed.kubeconfig)
+	var current string
+	for _, variable := range s.env {
+		if path, ok := strings.CutPrefix(variable, "KUBECONFIG="); ok {
+			current = path
+		}
+	}
+	config, err := clientcmd.LoadFromFile(current)
 	if err != nil {
 		s.t.Fatal(err)
 	}
