@@ -223,7 +223,8 @@ func newStage(kind string, selected []*Hook, slots map[*Hook]int) Stage {
 	for i, h := range selected {
 		step := Step{Hook: h, Slots: slots[h]}
 		for _, id := range h.identities() {
-			if before, ok := last[id]; ok && !slices.Contains(step.After, before) {
+			// A List may hold an object twice, and doesn't wait for itself.
+			if before, ok := last[id]; ok && before != i && !slices.Contains(step.After, before) {
 				step.After = append(step.After, before)
 			}
 			last[id] = i

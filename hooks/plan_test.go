@@ -73,6 +73,8 @@ func TestNewPlan(t *testing.T) {
 	}
 	listOfJobs := newHook("List", "", 0)
 	listOfJobs.Objects = newHook("Job", "in-list", 0).Objects
+	listOfTwins := newHook("List", "", 0)
+	listOfTwins.Objects = slices.Concat(listOfJobs.Objects, listOfJobs.Objects)
 	otherNamespace := newHook("ConfigMap", "one", 0)
 	otherNamespace.Objects[0].SetNamespace("other")
 	twoEvents := newHook("Job", "both", 0)
@@ -105,6 +107,7 @@ func TestNewPlan(t *testing.T) {
 		{"unknown kinds last", []*Hook{newHook("Zebra", "a", 0), newHook("Apple", "b", 0), newHook("CustomResourceDefinition", "c", 0), newHook("Job", "d", 0)}, 2,
 			"0 CustomResourceDefinition: CustomResourceDefinition/c\n0 Apple: Apple/b\n0 Zebra: Zebra/a\n0 -: Job/d\n"},
 		{"a list of jobs is work", []*Hook{listOfJobs, newHook("Secret", "s", 0)}, 2, "0 Secret: Secret/s\n0 -: List/\n"},
+		{"same object twice in a list", []*Hook{listOfTwins}, 2, "0 -: List/\n"},
 		{"same object in a chain", []*Hook{newHook("Job", "a", 0), newHook("Job", "b", 0), newHook("Job", "a", 0), newHook("Job", "a", 0)}, 4, "0 -: Job/a Job/a>0 Job/a>1 Job/b\n"},
 		{"same name elsewhere", []*Hook{newHook("ConfigMap", "one", 0), otherNamespace}, 4, "0 ConfigMap: ConfigMap/one ConfigMap/one\n"},
 		{"only the event's", []*Hook{twoEvents, otherEvent}, 4, "0 -: Job/both\n"},
