@@ -283,26 +283,30 @@ func (e annotationErrors) Error() string {
 func (e annotationErrors) Unwrap() []error { return e }
 
 // slotsOf reads the hook's annotations. Those under our prefix that aren't known
-// are refused, lest a misspelt one be lost silently.
+// are refused, lest a misspelt one be lost silently; of several the first by name,
+// so that the error is the same each time.
 func slotsOf(h *Hook, parallelism int) (int, error) {
 	slots := 1
+	var bad *AnnotationError
 	for key, content := range h.annotations() {
-		if !strings.HasPrefix(key, AnnotationPrefix) {
+		if !strings.HasPrefix(key, AnnotationPrefix) || bad != nil && key > bad.Annotation {
 			continue
 		}
 		value, _ := content.(string) // Helm takes nothing else
-		if key != SlotsAnnotation {
-			return 0, &AnnotationError{h, key, value, "unknown annotation; known is " + SlotsAnnotation}
-		}
-		if value == "all" {
-			slots = parallelism
-			continue
-		}
 		n, err := strconv.Atoi(value)
-		if err != nil || n < 1 {
-			return 0, &AnnotationError{h, key, value, `must be an integer of at least 1, or "all"`}
+		switch {
+		case key != SlotsAnnotation:
+			bad = &AnnotationError{h, key, value, "unknown annotation; known is " + SlotsAnnotation}
+		case value == "all":
+			slots = parallelism
+		case err != nil || n < 1:
+			bad = &AnnotationError{h, key, value, `must be an integer of at least 1, or "all"`}
+		default:
+			slots = min(n, parallelism)
 		}
-		slots = min(n, parallelism)
+	}
+	if bad != nil {
+		return 0, bad
 	}
 	return slots, nil
 }
