@@ -70,7 +70,7 @@ func logLines(serial bool, color bool, source hooks.LogSource, text []byte) []by
 	var out bytes.Buffer
 	for line := range bytes.Lines(text) {
 		out.WriteString(prefix)
-		out.WriteString(Printable(stripansi.Strip(string(bytes.TrimRight(line, "\r\n")))))
+		out.WriteString(PrintableLine(stripansi.Strip(string(bytes.TrimRight(line, "\r\n")))))
 		out.WriteByte('\n')
 	}
 	return out.Bytes()

@@ -191,7 +191,7 @@ func (j *JSON) write(r Record) {
 	if err != nil {
 		return // not with these types
 	}
-	_, _ = j.out.Write(append(text, '\n'))
+	_, _ = j.out.Write(append(printableJSON(text), '\n'))
 }
 
 var _ Display = (*JSON)(nil)

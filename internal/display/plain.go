@@ -289,7 +289,7 @@ func contents(plan *hooks.Plan, tier int) string {
 	if work > 0 {
 		var of []string
 		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-			of = append(of, count(kinds[kind], kind, kind+"s"))
+			of = append(of, count(kinds[kind], Printable(kind), Printable(kind)+"s"))
 		}
 		parts = append(parts, strings.Join(of, " and "))
 	}

@@ -187,7 +187,7 @@ func TestPrintable(t *testing.T) {
 		"größe \"x\" 数":  "größe \"x\" 数",
 		"a\x1b[2Jb":      `a\x1b[2Jb`,
 		"a\nb\r":         `a\nb\r`,
-		"a\tb":           "a\tb",
+		"a\tb":           `a\tb`,
 		"\u202eevil":     `\u202eevil`,
 		"\xff":           `\xff`,
 		"\ufffd":         "\ufffd",
@@ -196,5 +196,8 @@ func TestPrintable(t *testing.T) {
 		if got := Printable(s); got != want {
 			t.Errorf("Printable(%q) = %q, want %q", s, got, want)
 		}
+	}
+	if got, want := PrintableLine("a\tb\x1b"), "a\tb\\x1b"; got != want {
+		t.Errorf("PrintableLine: got %q, want %q", got, want)
 	}
 }

@@ -1,19 +1,26 @@
 package display
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
 // Printable returns s with everything escaped, as in a Go string, that a
 // terminal would not show as itself. Names and messages come from charts and
-// clusters, which could otherwise move the cursor or forge lines.
-func Printable(s string) string {
+// clusters, which could otherwise move the cursor or forge lines and columns.
+func Printable(s string) string { return printable(s, "") }
+
+// PrintableLine is [Printable] for a line of text, whose tabs stay as they are.
+func PrintableLine(s string) string { return printable(s, "\t") }
+
+func printable(s, allowed string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
-		if r == '\t' || strconv.IsPrint(r) && (r != utf8.RuneError || size > 1) {
+		if strings.ContainsRune(allowed, r) || strconv.IsPrint(r) && (r != utf8.RuneError || size > 1) {
 			b.WriteRune(r)
 		} else {
 			quoted := strconv.Quote(s[i : i+size])
@@ -22,6 +29,24 @@ func Printable(s string) string {
 		i += size
 	}
 	return b.String()
+}
+
+// printableJSON returns JSON that means the same with everything escaped that a
+// terminal would not show as itself, of which the encoder lets some through.
+func printableJSON(text []byte) []byte {
+	var out []byte
+	for _, r := range string(text) {
+		switch {
+		case strconv.IsPrint(r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 // oneLine returns the lines of s joined by spaces, and made printable.

@@ -195,7 +195,7 @@ func (o *Operation) detail(details *strings.Builder, failure *hooks.HookError) {
 		}
 		fmt.Fprintf(details, "  %s pod %s, container %s:\n", what, f.Pod, f.Container)
 		for _, line := range lines {
-			fmt.Fprintf(details, "  | %s\n", display.Printable(line))
+			fmt.Fprintf(details, "  | %s\n", display.PrintableLine(line))
 		}
 	}
 	if slices.Contains(h.DeletePolicies, hooks.DeleteFailed) {
