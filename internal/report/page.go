@@ -40,7 +40,7 @@ type (
 // WriteHTML writes a page that needs nothing else: no network, no script. Whatever
 // a chart has put into names is text in it.
 func (t *Timeline) WriteHTML(out io.Writer) error {
-	subtitle := fmt.Sprintf("%s in namespace %s", t.Status, display.Printable(t.Namespace))
+	subtitle := fmt.Sprintf("%s in namespace %s", display.Printable(t.Status), display.Printable(t.Namespace))
 	if t.Chart != "" {
 		subtitle += ", chart " + display.Printable(t.Chart)
 	}

@@ -84,8 +84,10 @@ func NewHistory(revisions []*release.Release) History {
 	times := map[string][]time.Duration{}
 	for _, rel := range newest {
 		for _, h := range rel.Hooks {
-			key := h.Kind + "/" + h.Name
-			if h.LastRun.Phase == release.HookPhaseSucceeded && ranIn(rel, h) && len(times[key]) < historyLength {
+			if !ranIn(rel, h) || h.LastRun.Phase != release.HookPhaseSucceeded {
+				continue
+			}
+			if key := h.Kind + "/" + h.Name; len(times[key]) < historyLength {
 				times[key] = append(times[key], took(h))
 			}
 		}

@@ -22,7 +22,7 @@ const (
 // WriteTable writes a Gantt chart for a terminal that is so many columns wide.
 func (t *Timeline) WriteTable(out io.Writer, columns int) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s, revision %d (%s) in namespace %s", display.Printable(t.Release), t.Revision, t.Status, display.Printable(t.Namespace))
+	fmt.Fprintf(&b, "%s, revision %d (%s) in namespace %s", display.Printable(t.Release), t.Revision, display.Printable(t.Status), display.Printable(t.Namespace))
 	if t.Chart != "" {
 		fmt.Fprintf(&b, ", chart %s", display.Printable(t.Chart))
 	}

@@ -81,6 +81,9 @@ type Forecast struct {
 // the parallelisms it says how long the same hooks would take; the error is one
 // of planning them, because of an annotation that can't be followed, say.
 func NewTimeline(rel *release.Release, parallelisms ...int) (*Timeline, error) {
+	if rel.Info == nil {
+		return nil, fmt.Errorf("the record of revision %d of release %q is damaged: it has no field \"info\"", rel.Version, rel.Name)
+	}
 	t := about(rel)
 	ran := eventsOf(rel)
 	for _, name := range lifecycle {
@@ -291,8 +294,12 @@ func eventsOf(rel *release.Release) map[release.HookEvent][]*release.Hook {
 
 // ranIn reports whether a hook ran in this revision. A rollback takes the hooks
 // over from the revision that it goes back to, together with when they ran then
-// (pkg/action/rollback.go, prepareRollback).
+// (pkg/action/rollback.go, prepareRollback). In a damaged record either may be
+// missing.
 func ranIn(rel *release.Release, h *release.Hook) bool {
+	if rel.Info == nil || h == nil {
+		return false
+	}
 	started := h.LastRun.StartedAt
 	return !started.IsZero() && !started.Before(rel.Info.LastDeployed)
 }
