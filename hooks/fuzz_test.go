@@ -344,6 +344,30 @@ func FuzzParseObjects(f *testing.F) {
 	})
 }
 
+func TestParseObjectsAsHelmDoes(t *testing.T) {
+	for manifest, want := range map[string]string{
+		"kind: Job\nspec: {activeDeadlineSeconds: 9007199254740993, ratio: 1.0}": `[{"kind":"Job","spec":{"activeDeadlineSeconds":9007199254740993,"ratio":1}}]`,
+		"kind: ConfigMapList\napiVersion: v1\nitems:\n- metadata: {name: a}":     `[{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}]`,
+		"kind: List\nitems:\n- {kind: List, items: [{kind: Pod}]}\n- kind: Job":  `[{"items":[{"kind":"Pod"}],"kind":"List"},{"kind":"Job"}]`,
+		"kind: List\nitems: []":          `null`,
+		"kind: Widget\nitems: {a: b}":    `[{"items":{"a":"b"},"kind":"Widget"}]`,
+		"metadata: {name: without-kind}": `[{"metadata":{"name":"without-kind"}}]`,
+	} {
+		objects, err := ParseObjects(manifest)
+		if err != nil {
+			t.Errorf("%s: %v", manifest, err)
+			continue
+		}
+		var contents []map[string]any
+		for _, o := range objects {
+			contents = append(contents, o.Object)
+		}
+		if got, err := json.Marshal(contents); err != nil || string(got) != want {
+			t.Errorf("%s: got %s, %v, want %s", manifest, got, err, want)
+		}
+	}
+}
+
 // checkRoundTrip checks that an object is sent to the server as it was parsed.
 func checkRoundTrip(t *testing.T, o *unstructured.Unstructured) {
 	sent, err := json.Marshal(o.Object)

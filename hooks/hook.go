@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 )
@@ -97,18 +98,24 @@ type Result struct {
 }
 
 // ParseObjects returns the objects that a hook's manifest holds: one document,
-// whose object may be a List.
+// whose object may be a List. They are those that Kubernetes' resource builder makes,
+// by which Helm reads hooks, down to the types of numbers. What has no kind is the
+// server's to refuse.
 func ParseObjects(manifest string) ([]*unstructured.Unstructured, error) {
-	content := map[string]any{}
-	if err := yaml.Unmarshal([]byte(manifest), &content); err != nil {
+	text, err := yaml.YAMLToJSON([]byte(manifest))
+	if err != nil {
 		return nil, fmt.Errorf("parsing the manifest: %w", err)
 	}
-	object := &unstructured.Unstructured{Object: content}
-	if !object.IsList() {
+	object := &unstructured.Unstructured{}
+	if err := decode(text, object); err != nil {
+		return nil, fmt.Errorf("parsing the manifest: %w", err)
+	}
+	items, found := object.Object["items"]
+	if _, isList := items.([]any); !isList && (!found || items != nil) {
 		return []*unstructured.Unstructured{object}, nil
 	}
-	list, err := object.ToList()
-	if err != nil {
+	list := &unstructured.UnstructuredList{}
+	if err := decode(text, list); err != nil {
 		return nil, fmt.Errorf("parsing the list: %w", err)
 	}
 	objects := make([]*unstructured.Unstructured, len(list.Items))
@@ -116,6 +123,14 @@ func ParseObjects(manifest string) ([]*unstructured.Unstructured, error) {
 		objects[i] = &list.Items[i]
 	}
 	return objects, nil
+}
+
+func decode(text []byte, into runtime.Object) error {
+	_, _, err := unstructured.UnstructuredJSONScheme.Decode(text, nil, into)
+	if runtime.IsMissingKind(err) {
+		return nil
+	}
+	return err
 }
 
 // deletes reports whether the hook's objects are deleted by the policy. Helm
