@@ -6,7 +6,6 @@ import (
 	"log"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -112,7 +111,7 @@ func (p *program) kubectl() string {
 	call := "kubectl"
 	add := func(flag, value string) {
 		if value != "" {
-			call += " " + flag + " " + shellQuoted(value)
+			call += " " + flag + " " + display.ShellWord(value)
 		}
 	}
 	// Helm passes its flag on in the variable, which the user's shell doesn't have.
@@ -135,17 +134,6 @@ func (p *program) kubectl() string {
 		call += " --insecure-skip-tls-verify"
 	}
 	return call
-}
-
-var plainWord = regexp.MustCompile(`^[\w./:@=+-]+$`)
-
-// shellQuoted returns a word for a shell to read, and for a terminal to show.
-func shellQuoted(word string) string {
-	word = display.Printable(word)
-	if plainWord.MatchString(word) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // debug logs to stderr if --debug was given, as Helm does (cmd/helm/helm.go).

@@ -2,6 +2,7 @@ package display
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -47,6 +48,17 @@ func printableJSON(text []byte) []byte {
 		}
 	}
 	return out
+}
+
+var plainWord = regexp.MustCompile(`^[\w./:@=+-]+$`)
+
+// ShellWord returns a word for a shell to read, and for a terminal to show.
+func ShellWord(word string) string {
+	word = Printable(word)
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // oneLine returns the lines of s joined by spaces, and made printable.

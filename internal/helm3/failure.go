@@ -193,7 +193,7 @@ func (o *Operation) detail(details *strings.Builder, failure *hooks.HookError) {
 		if len(lines) == 0 {
 			continue
 		}
-		fmt.Fprintf(details, "  %s pod %s, container %s:\n", what, f.Pod, f.Container)
+		fmt.Fprintf(details, "  %s pod %s, container %s:\n", what, display.Printable(f.Pod), display.Printable(f.Container))
 		for _, line := range lines {
 			fmt.Fprintf(details, "  | %s\n", display.PrintableLine(line))
 		}
@@ -206,10 +206,17 @@ func (o *Operation) detail(details *strings.Builder, failure *hooks.HookError) {
 	if len(h.Objects) == 1 {
 		namespace = cmp.Or(h.Objects[0].GetNamespace(), namespace)
 	}
-	kubectl := cmp.Or(o.opts.Kubectl, "kubectl")
-	resource := display.Printable(strings.ToLower(h.Kind) + "/" + h.Name)
-	fmt.Fprintf(details, "  look further: %s --namespace %s describe %s\n", kubectl, namespace, resource)
+	// Of a List, or where the server chose the name, the hook's own name is no
+	// object's.
+	kind, name := h.Kind, h.Name
+	var ended *hooks.EndedBadly
+	if errors.As(failure, &ended) {
+		kind, name = ended.Kind, ended.Name
+	}
+	kubectl := fmt.Sprintf("%s --namespace %s", cmp.Or(o.opts.Kubectl, "kubectl"), display.ShellWord(namespace))
+	resource := display.ShellWord(strings.ToLower(kind) + "/" + name)
+	fmt.Fprintf(details, "  look further: %s describe %s\n", kubectl, resource)
 	if slices.ContainsFunc(failure.Findings, func(f hooks.Finding) bool { return f.Ended }) {
-		fmt.Fprintf(details, "                %s --namespace %s logs %s --all-containers\n", kubectl, namespace, resource)
+		fmt.Fprintf(details, "                %s logs %s --all-containers\n", kubectl, resource)
 	}
 }

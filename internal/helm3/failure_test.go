@@ -66,6 +66,7 @@ func TestFailuresHaveHelmsWords(t *testing.T) {
 
 func TestDetailsAreInTheErrorAndNotInTheRecord(t *testing.T) {
 	hook := &hooks.Hook{Kind: "Job", Name: "a", Namespace: "shop", Weight: 3}
+	list := &hooks.Hook{Kind: "List", Name: "$(id)", Namespace: "shop", Weight: 3}
 	gone := &hooks.Hook{Kind: "Pod", Name: "b", Namespace: "shop", DeletePolicies: []hooks.DeletePolicy{hooks.DeleteFailed}}
 	failures := []*hooks.HookError{
 		{Event: "pre-install", Hook: hook, Op: hooks.OpWait, Err: &hooks.EndedBadly{Kind: "Job", Name: "a"}, After: 1234 * time.Millisecond, Findings: []hooks.Finding{
@@ -74,6 +75,8 @@ func TestDetailsAreInTheErrorAndNotInTheRecord(t *testing.T) {
 		{Event: "pre-install", Hook: gone, Op: hooks.OpWait, Err: hooks.ErrTimeout, After: time.Minute, Findings: []hooks.Finding{
 			{Pod: "b", Container: "main", Reason: "Error", Ended: true, Message: "first words\nlast words\n"},
 		}},
+		{Event: "pre-install", Hook: list, Op: hooks.OpWait, Err: &hooks.EndedBadly{Kind: "Job", Name: "in-list"}},
+		{Event: "pre-install", Hook: list, Op: hooks.OpWait, Err: hooks.ErrTimeout},
 		{Event: "pre-install", Hook: hook, Op: hooks.OpCreate, Err: errors.New("no")},
 	}
 	o := &Operation{
@@ -95,7 +98,11 @@ Pod/b, pre-install hook of weight 0: not done after 60.0s
   termination message of pod b, container main:
   | first words
   | last words
-  deleted since, by its policy hook-failed`
+  deleted since, by its policy hook-failed
+List/$(id), pre-install hook of weight 3: failed after 0.0s
+  look further: kubectl --context c --namespace shop describe job/in-list
+List/$(id), pre-install hook of weight 3: not done after 0.0s
+  look further: kubectl --context c --namespace shop describe 'list/$(id)'`
 	if got := o.withDetails(recorded).Error(); !strings.HasSuffix(got, want) {
 		t.Errorf("error:\n%s\nwant it to end with:\n%s", got, want)
 	}
