@@ -261,7 +261,7 @@ func FuzzJSON(f *testing.F) {
 			default:
 				types++
 			}
-			if r.Hook != nil && utf8.ValidString(s.name+s.kind) && (r.Hook.Name != s.name || r.Hook.Kind != s.kind) {
+			if r.Hook != nil && utf8.ValidString(s.name+"/"+s.kind) && (r.Hook.Name != s.name || r.Hook.Kind != s.kind) {
 				t.Errorf("hook %+v, want %s %s", r.Hook, s.kind, s.name)
 			}
 		}
