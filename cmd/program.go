@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -96,13 +97,23 @@ func (p *program) through(d display.Display) (out io.Writer, restore func()) {
 	}
 	locked := p.ErrOut.(*lockedWriter)
 	terminal := locked.redirect(live)
-	// The API server's warnings come by client-go's log.
-	klog.LogToStderr(false)
-	klog.SetOutput(p.ErrOut)
+	redirectKlog(p.ErrOut)
 	return out, func() {
 		d.Close()
 		locked.redirect(terminal)
 	}
+}
+
+// redirectKlog has client-go's log, by which the API server's warnings come, written
+// to out and nowhere else, each line once: klog would write severe ones to stderr as
+// well, and again as each lesser severity.
+func redirectKlog(out io.Writer) {
+	var f flag.FlagSet
+	klog.InitFlags(&f)
+	_ = f.Set("logtostderr", "false")
+	_ = f.Set("stderrthreshold", "FATAL")
+	_ = f.Set("one_output", "true")
+	klog.SetOutput(out)
 }
 
 // kubectl is how to call kubectl, in a shell, as whom and for the cluster that the

@@ -1,10 +1,24 @@
 package cmd
 
 import (
+	"bytes"
+	"strings"
 	"testing"
 
 	"helm.sh/helm/v3/pkg/cli"
+	"k8s.io/klog/v2"
 )
+
+func TestEachLineOfKlogIsWrittenOnce(t *testing.T) {
+	var out bytes.Buffer
+	defer klog.CaptureState().Restore()
+	redirectKlog(&out)
+	klog.Warning("a warning")
+	klog.Error("an error")
+	if lines := out.String(); strings.Count(lines, "a warning") != 1 || strings.Count(lines, "an error") != 1 {
+		t.Errorf("got\n%swant each line once", lines)
+	}
+}
 
 func TestKubectl(t *testing.T) {
 	for _, test := range []struct {
