@@ -59,6 +59,9 @@ func (p *program) addHookFlags(cmd *cobra.Command, cfg *action.Configuration) *h
 		if h.parallelism.bad != nil {
 			return h.parallelism.bad
 		}
+		if h.parallelism.n > 1 {
+			p.escape()
+		}
 		if err := checkReportFile(h.report); err != nil {
 			return err
 		}
@@ -110,7 +113,7 @@ func (h *hookFlags) observe(p *program, o *helm3.Options, leave string) display.
 	switch {
 	case mode == "json":
 		o.FollowPods = true
-		d = display.NewJSON(p.ErrOut, options)
+		d = display.NewJSON(p.displayOut(), options)
 	case terminal != nil && (mode == "live" || mode == "auto"):
 		o.FollowPods = true
 		history := new(atomic.Pointer[report.History])
@@ -129,7 +132,7 @@ func (h *hookFlags) observe(p *program, o *helm3.Options, leave string) display.
 		if options.Progress {
 			o.FollowPods, o.FollowAfter = true, activityDelay
 		}
-		d = display.NewPlain(p.ErrOut, options)
+		d = display.NewPlain(p.displayOut(), options)
 	}
 	o.Observer = hooks.Observers(o.Observer, d)
 	o.Logs = d

@@ -50,6 +50,7 @@ func newPlanCmd(p *program) *cobra.Command {
 	}
 
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		p.escape()
 		u.upgrading.Install = true
 		u.planning = true
 		u.hooks.report = ""

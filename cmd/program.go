@@ -159,11 +159,27 @@ func (p *program) warn(message string) {
 	fmt.Fprintf(p.ErrOut, "WARNING: %s\n", message)
 }
 
+// escape has what is written to stderr from now on escaped where a terminal would not
+// show it as text: names in errors and warnings are a chart's or the cluster's. What a
+// display writes is its own matter. Where hooks run one after another, and nothing but
+// Helm's is shown, it stays as in Helm.
+func (p *program) escape() { p.ErrOut.(*lockedWriter).escape() }
+
+// displayOut is stderr for a display.
+func (p *program) displayOut() io.Writer { return unescaped{p.ErrOut.(*lockedWriter)} }
+
 // lockedWriter lets goroutines share a writer. Each call of Write is one of the
 // underlying writer's, so lines that are written whole stay whole.
 type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu       sync.Mutex
+	w        io.Writer
+	escaping bool
+}
+
+func (l *lockedWriter) escape() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.escaping = true
 }
 
 // redirect has further writes go to another writer and returns the one so far.
@@ -178,5 +194,20 @@ func (l *lockedWriter) redirect(to io.Writer) io.Writer {
 func (l *lockedWriter) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.w.Write(b)
+	if !l.escaping {
+		return l.w.Write(b)
+	}
+	if _, err := l.w.Write(display.PrintableLines(b)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// unescaped is a writer that shares the lock.
+type unescaped struct{ *lockedWriter }
+
+func (u unescaped) Write(b []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.w.Write(b)
 }

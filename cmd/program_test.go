@@ -2,12 +2,44 @@ package cmd
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/cli"
+	"helm.sh/helm/v3/pkg/release"
 	"k8s.io/klog/v2"
 )
+
+// hostileHelm fails with words of a chart's.
+type hostileHelm struct{ plainHelm }
+
+func (hostileHelm) Install(context.Context, *action.Install, *chart.Chart, map[string]any) (*release.Release, error) {
+	return nil, errors.New("1 error occurred:\n\t* job \x1b[2J\u202e\x9b failed\r\n")
+}
+
+func TestErrorsAreEscapedButInHelmsOwnWay(t *testing.T) {
+	const asIs = "Error: INSTALLATION FAILED: 1 error occurred:\n\t* job \x1b[2J\u202e\x9b failed\r\n\n"
+	const escaped = "Error: INSTALLATION FAILED: 1 error occurred:\n\t* job \\x1b[2J\\u202e\\x9b failed\n\n"
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"install", "web", "testdata/charts/shop"}, asIs},
+		{[]string{"install", "web", "testdata/charts/shop", "--hook-parallelism=1"}, asIs},
+		{[]string{"install", "web", "testdata/charts/shop", "--hook-parallelism=2"}, escaped},
+		{[]string{"timeline", "\x1b[2J"}, "Error: releaseContent: Release name is invalid: \\x1b[2J\n"},
+		{[]string{"plan", "\x1b[2J", "testdata/charts/shop"}, "Error: release name is invalid: \\x1b[2J\n"},
+	} {
+		isolate(t)
+		if got, _ := runWith(t, hostileHelm{}, test.args...); got.stderr != test.want || got.code != 1 {
+			t.Errorf("%q: got %q, want %q", test.args, got.stderr, test.want)
+		}
+	}
+}
 
 func TestEachLineOfKlogIsWrittenOnce(t *testing.T) {
 	var out bytes.Buffer

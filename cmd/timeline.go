@@ -54,6 +54,7 @@ func newTimelineCmd(p *program) *cobra.Command {
 		Args:              p.arguments(require.ExactArgs(1)),
 		ValidArgsFunction: p.testArguments,
 		PreRunE: func(*cobra.Command, []string) error {
+			p.escape()
 			for _, n := range whatIf {
 				if n < 1 {
 					return fmt.Errorf("invalid argument %q for --what-if: must be whole numbers of at least 1, separated by commas", strconv.Itoa(n))

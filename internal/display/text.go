@@ -1,6 +1,7 @@
 package display
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -16,6 +17,19 @@ func Printable(s string) string { return printable(s, "") }
 
 // PrintableLine is [Printable] for a line of text, whose tabs stay as they are.
 func PrintableLine(s string) string { return printable(s, "\t") }
+
+// PrintableLines is [PrintableLine] for each line of a text.
+func PrintableLines(text []byte) []byte {
+	var out bytes.Buffer
+	for line := range bytes.Lines(text) {
+		rest, ended := bytes.CutSuffix(line, []byte("\n"))
+		out.WriteString(PrintableLine(string(bytes.TrimSuffix(rest, []byte("\r")))))
+		if ended {
+			out.WriteByte('\n')
+		}
+	}
+	return out.Bytes()
+}
 
 func printable(s, allowed string) string {
 	var b strings.Builder
