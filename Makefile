@@ -24,7 +24,7 @@ part = $(word $1,$(subst ., ,$(patsubst v%,%,$2)))
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build unit lint format test race e2e bench binaries demo clean
+.PHONY: help build unit lint format test race fuzz e2e bench binaries demo clean
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,7 +48,8 @@ format: ## Format the sources as lint wants them.
 	gofmt -w $$(find . -name '*.go' -not -path './.cache/*')
 	$(SHFMT) -w $(SCRIPTS)
 
-test: lint race e2e ## Run all checks and all tests.
+test: FUZZTIME = 3s
+test: lint race fuzz e2e ## Run all checks and all tests.
 
 race: ## Run the quick tests under the race detector.
 ifeq ($(RACE),)
@@ -57,6 +58,22 @@ ifeq ($(RACE),)
 else
 	CGO_ENABLED=1 go test -race ./...
 endif
+
+FUZZTIME ?= 30s
+MODULE = $(shell go list -m)
+
+# Our own packages alone are instrumented: to build all of Kubernetes' and Helm's anew would take longer than the rest.
+# An input that fails goes to the testdata of its package, and is to be kept there.
+fuzz: ## Fuzz each target for FUZZTIME, 30s by default.
+	@for package in hooks internal/display internal/helm3 internal/report; do \
+		cache=$(CURDIR)/.cache/fuzz/$$package; \
+		go test -c -gcflags='$(MODULE)/...=-d=libfuzzer' -o $$cache/fuzz.test ./$$package || exit 1; \
+		for target in $$($$cache/fuzz.test -test.list '^Fuzz'); do \
+			echo "$$target in $$package, for $(FUZZTIME)"; \
+			(cd $$package && $$cache/fuzz.test -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) \
+				-test.fuzzminimizetime 200x -test.fuzzcachedir $$cache) || exit 1; \
+		done; \
+	done
 
 # E2E_KUBECONFIG names another cluster to use; then there is no control plane of ours to build and to test.
 e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm $(BIN)/helm4,$(BINARIES)) ## Run the end-to-end tests on a control plane of their own.
