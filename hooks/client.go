@@ -123,8 +123,7 @@ func newClient(ctx context.Context, cancel context.CancelFunc, config *rest.Conf
 	// client drops the answer to a delete, which says whether the object is
 	// gone.
 	raw := dynamic.ConfigFor(config)
-	raw.GroupVersion = &schema.GroupVersion{}
-	raw.APIPath = "/"
+	raw.APIPath = "/" // each request has its own
 	restClient, err := rest.UnversionedRESTClientForConfigAndClient(raw, httpClient)
 	if err != nil {
 		return nil, err
