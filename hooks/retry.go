@@ -229,7 +229,8 @@ func (a *attempts) make() (*http.Response, error) {
 	}
 }
 
-// attempt makes a request once.
+// attempt makes a request once, and reads the answer to its end: a connection may
+// break within it.
 func (a *attempts) attempt(request *http.Request) (*http.Response, error) {
 	attempt := request.Clone(request.Context())
 	if request.Body != nil {
@@ -240,10 +241,17 @@ func (a *attempts) attempt(request *http.Request) (*http.Response, error) {
 		attempt.Body = body
 	}
 	response, err := a.base.RoundTrip(attempt)
-	if err == nil {
-		a.retrier.noteTime(response)
+	if err != nil {
+		return nil, err
 	}
-	return response, err
+	a.retrier.noteTime(response)
+	content, err := io.ReadAll(response.Body)
+	_ = response.Body.Close()
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer %s: %w", response.Status, err)
+	}
+	response.Body = io.NopCloser(bytes.NewReader(content))
+	return response, nil
 }
 
 // judge says how an attempt has gone and for how long such a request is made again.

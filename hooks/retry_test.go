@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -70,6 +71,13 @@ func fails(err error) func() (*http.Response, error) {
 
 func answers(code int, header ...string) func() (*http.Response, error) {
 	return func() (*http.Response, error) { return respond(code, "{}", header...), nil }
+}
+
+// breaksOff is an answer within which the connection breaks.
+func breaksOff() (*http.Response, error) {
+	response := respond(200, "")
+	response.Body = io.NopCloser(io.MultiReader(strings.NewReader("{"), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	return response, nil
 }
 
 const (
@@ -148,6 +156,11 @@ func TestRetry(t *testing.T) {
 			options: RetryOptions{Patience: time.Minute},
 			answer:  func() transportFunc { return until(time.Second, fails(refusedConnection), answers(404)) },
 			code:    404, took: [2]time.Duration{time.Second, 2 * time.Second},
+		},
+		"an answer that breaks off": {
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(time.Second, breaksOff, answers(200)) },
+			code:    200, took: [2]time.Duration{time.Second, 2 * time.Second},
 		},
 		"a watch is for its maker to begin anew": {
 			path:    "/api/v1/namespaces/ns/pods?watch=true",
