@@ -275,6 +275,11 @@ func (a *attempts) judge(response *http.Response, err error) (outcome, time.Dura
 	case http.StatusTooManyRequests:
 		return refused, a.Patience
 	case http.StatusInternalServerError:
+		if response.Header.Get("Retry-After") != "" {
+			// Its storage can't be reached, say (k8s.io/apimachinery/pkg/api/errors,
+			// NewServerTimeout). If we didn't ask again, client-go would.
+			return lost, a.Patience
+		}
 		if a.InternalErrors == 0 {
 			return answered, 0
 		}

@@ -129,6 +129,11 @@ func TestRetry(t *testing.T) {
 			answer:  func() transportFunc { return until(time.Second, answers(500), answers(200)) },
 			code:    500,
 		},
+		"unless the server says when to ask again": {
+			options: RetryOptions{Patience: time.Minute},
+			answer:  func() transportFunc { return until(time.Second, answers(500, "Retry-After", "2"), answers(200)) },
+			code:    200, took: [2]time.Duration{2 * time.Second, 2 * time.Second},
+		},
 		"unless it may pass": {
 			options: RetryOptions{Patience: time.Minute, InternalErrors: 30 * time.Second},
 			answer:  func() transportFunc { return until(time.Second, answers(500), answers(200)) },
