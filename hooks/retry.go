@@ -490,8 +490,12 @@ func (a *attempts) find() (answer *http.Response, ours bool, err error) {
 	code := http.StatusOK
 	if a.request.Method == http.MethodPost {
 		code = http.StatusCreated
+		notBefore := a.notBefore
+		if date, err := http.ParseTime(response.Header.Get("Date")); err == nil && notBefore.IsZero() {
+			notBefore = date.Add(-time.Since(a.lost)) // the server had not said its time by then
+		}
 		// The server's times are to the second.
-		ours = !a.notBefore.IsZero() && !stored.GetCreationTimestamp().Time.Before(a.notBefore.Add(-time.Second))
+		ours = !notBefore.IsZero() && !stored.GetCreationTimestamp().Time.Before(notBefore.Add(-time.Second))
 	} else {
 		ours = sameSpec(sent, stored)
 	}

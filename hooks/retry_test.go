@@ -217,15 +217,21 @@ func TestRetry(t *testing.T) {
 // TestRetryOfACreation: the answer says that the object was created, once, however many
 // were lost.
 func TestRetryOfACreation(t *testing.T) {
+	const path = "/api/v1/namespaces/ns/configmaps"
 	synctest.Test(t, func(t *testing.T) {
-		for _, sees := range []string{"ours", "another's data", "an older one"} {
+		for _, test := range []struct {
+			sees string
+			// early says that nothing was asked before.
+			early bool
+		}{{"ours", false}, {"another's data", false}, {"an older one", false}, {"ours", true}, {"an older one", true}} {
+			sees := test.sees
 			retrier := NewRetrier()
 			retrier.Start(t.Context(), RetryOptions{Patience: time.Minute})
 			var requests []string
 			created := time.Now()
 			transport := retrier.Wrap(counting(&requests, func(n int, r *http.Request) (*http.Response, error) {
 				switch {
-				case r.Method == http.MethodGet && n == 1:
+				case r.Method == http.MethodGet && r.URL.Path == path+"/other":
 					return respond(404, "{}"), nil // from which the server's time is known
 				case r.Method == http.MethodGet:
 					found := strings.Replace(configMap, `"name"`, fmt.Sprintf(`"creationTimestamp":%q,"name"`, created.UTC().Format(time.RFC3339)), 1)
@@ -253,16 +259,17 @@ func TestRetryOfACreation(t *testing.T) {
 				}
 				return response
 			}
-			const path = "/api/v1/namespaces/ns/configmaps"
-			send(http.MethodGet, path+"/other", "")
+			if !test.early {
+				send(http.MethodGet, path+"/other", "")
+			}
 			got := send(http.MethodPost, path, configMap)
 			want := map[bool]int{true: 201, false: 409}[sees == "ours"]
 			body, err := io.ReadAll(got.Body)
 			if err != nil || got.StatusCode != want || sees != "ours" && !strings.Contains(string(body), "exists; the answer to its creation was lost") {
-				t.Errorf("%s: got %d %s, %v after %q; want %d", sees, got.StatusCode, body, err, requests, want)
+				t.Errorf("%+v: got %d %s, %v after %q; want %d", test, got.StatusCode, body, err, requests, want)
 			}
 			if last := requests[len(requests)-1]; last != "GET "+path+"/one" {
-				t.Errorf("%s: last request: got %s, want the object", sees, last)
+				t.Errorf("%+v: last request: got %s, want the object", test, last)
 			}
 		}
 	})
