@@ -55,8 +55,11 @@ type Options struct {
 	// Binaries is the folder that holds the programs named by [Binaries].
 	Binaries string
 	// Audit receives the API server's audit events, one JSON object a line, while the control plane runs. Writes
-	// come from one goroutine and may split lines. Nil turns auditing off.
+	// come from one goroutine, whole lines each. Nil turns auditing off.
 	Audit io.Writer
+	// Uncached are resources, as in "jobs.batch", that the API server doesn't keep in its watch cache, so that a watch
+	// on them can go back in time as far as etcd can; see [ControlPlane.Compact].
+	Uncached []string
 }
 
 // ControlPlane is a running control plane. Its user is a cluster admin.
@@ -66,6 +69,8 @@ type ControlPlane struct {
 	Dir string
 	// Kubeconfig is the path of a kubeconfig file for it.
 	Kubeconfig string
+	// Etcd is the URL at which etcd serves, without credentials.
+	Etcd string
 
 	config    *rest.Config
 	processes *processGroup
@@ -95,7 +100,7 @@ func Start(ctx context.Context, options Options) (_ *ControlPlane, err error) {
 	}
 	ctx, cancel := c.processes.failWith(ctx)
 	defer cancel()
-	if err := c.start(ctx, options.Audit); err != nil {
+	if err := c.start(ctx, options); err != nil {
 		// Whichever process died is the better explanation of a call that failed.
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
@@ -105,7 +110,7 @@ func Start(ctx context.Context, options Options) (_ *ControlPlane, err error) {
 	return c, nil
 }
 
-func (c *ControlPlane) start(ctx context.Context, audit io.Writer) error {
+func (c *ControlPlane) start(ctx context.Context, options Options) error {
 	etcdPort, apiPort, err := twoFreePorts()
 	if err != nil {
 		return err
@@ -115,6 +120,7 @@ func (c *ControlPlane) start(ctx context.Context, audit io.Writer) error {
 		return err
 	}
 	c.Kubeconfig = files.kubeconfig
+	c.Etcd = fmt.Sprintf("http://127.0.0.1:%d", etcdPort)
 	for name, content := range map[string][]byte{
 		"audit-policy.yaml": auditPolicy,
 		"kwok.yaml":         kwokConfig,
@@ -137,10 +143,10 @@ func (c *ControlPlane) start(ctx context.Context, audit io.Writer) error {
 	}
 
 	// The API server waits for etcd by itself, so both start at once.
-	if err := c.processes.start("etcd", nil, etcdArgs(c.Dir, etcdPort)...); err != nil {
+	if err := c.processes.start("etcd", nil, c.etcdArgs()...); err != nil {
 		return err
 	}
-	if err := c.processes.start("kube-apiserver", audit, c.apiServerArgs(files, etcdPort, apiPort, audit != nil)...); err != nil {
+	if err := c.processes.start("kube-apiserver", options.Audit, c.apiServerArgs(files, apiPort, options)...); err != nil {
 		return err
 	}
 	if err := c.waitForAPIServer(ctx); err != nil {
@@ -166,21 +172,20 @@ func (c *ControlPlane) start(ctx context.Context, audit io.Writer) error {
 	return prepareCluster(ctx, client)
 }
 
-func etcdArgs(dir string, port int) []string {
-	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+func (c *ControlPlane) etcdArgs() []string {
 	return []string{
-		"--data-dir=" + filepath.Join(dir, "etcd"),
-		"--listen-client-urls=" + url,
-		"--advertise-client-urls=" + url,
+		"--data-dir=" + filepath.Join(c.Dir, "etcd"),
+		"--listen-client-urls=" + c.Etcd,
+		"--advertise-client-urls=" + c.Etcd,
 		"--listen-peer-urls=http://127.0.0.1:0",
 		// The data need not outlive the process.
 		"--unsafe-no-fsync",
 	}
 }
 
-func (c *ControlPlane) apiServerArgs(files *credentials, etcdPort, port int, audit bool) []string {
+func (c *ControlPlane) apiServerArgs(files *credentials, port int, options Options) []string {
 	args := []string{
-		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", etcdPort),
+		"--etcd-servers=" + c.Etcd,
 		"--bind-address=127.0.0.1",
 		"--advertise-address=127.0.0.1",
 		fmt.Sprintf("--secure-port=%d", port),
@@ -203,7 +208,10 @@ func (c *ControlPlane) apiServerArgs(files *credentials, etcdPort, port int, aud
 		// The one node is ready whatever happens; see also the controllers left out of the controller manager.
 		"--disable-admission-plugins=TaintNodesByCondition",
 	}
-	if audit {
+	for _, resource := range options.Uncached {
+		args = append(args, "--watch-cache-sizes="+resource+"#0")
+	}
+	if options.Audit != nil {
 		args = append(args,
 			"--audit-policy-file="+filepath.Join(c.Dir, "audit-policy.yaml"),
 			// Standard output is a pipe to us, so nobody has to watch a file grow.

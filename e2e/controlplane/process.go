@@ -36,9 +36,12 @@ type processGroup struct {
 
 type child struct {
 	name   string
+	args   []string
+	stdout io.Writer // nil if that goes to the log
 	log    string
 	cmd    *exec.Cmd
 	exited chan struct{}
+	killed bool  // whether it was told to end while the others go on; guarded by the group's mu
 	err    error // why it ended before it was told to, if failWith's context did not tell; read after exited is closed
 }
 
@@ -73,22 +76,29 @@ func (g *processGroup) failWith(ctx context.Context) (context.Context, context.C
 }
 
 // start runs a program of the binaries folder. Its output goes to a log file, but for standard output if stdout is
-// not nil.
+// not nil: that gets whole lines.
 func (g *processGroup) start(name string, stdout io.Writer, args ...string) error {
+	return g.run(name, stdout, args, os.O_TRUNC)
+}
+
+// run is start with what happens to a log file that is there.
+func (g *processGroup) run(name string, stdout io.Writer, args []string, log int) error {
 	p := &child{
 		name:   name,
+		args:   args,
+		stdout: stdout,
 		log:    filepath.Join(g.dir, name+".log"),
 		cmd:    exec.Command(filepath.Join(g.binaries, name), args...),
 		exited: make(chan struct{}),
 	}
-	log, err := os.Create(p.log)
+	file, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|log, 0o666)
 	if err != nil {
 		return err
 	}
-	defer log.Close()
-	p.cmd.Stdout, p.cmd.Stderr = log, log
+	defer file.Close()
+	p.cmd.Stdout, p.cmd.Stderr = file, file
 	if stdout != nil {
-		p.cmd.Stdout = stdout
+		p.cmd.Stdout = &wholeLines{to: stdout}
 	}
 	p.cmd.Dir = g.dir
 	// Nothing of the user's own settings may reach these programs.
@@ -113,7 +123,7 @@ func (g *processGroup) wait(p *child) {
 	err := p.cmd.Wait()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.stopping {
+	if g.stopping || p.killed {
 		return
 	}
 	if err == nil {
@@ -125,6 +135,86 @@ func (g *processGroup) wait(p *child) {
 		return
 	}
 	p.err = err
+}
+
+// running returns the child of that name that runs, also where it has been paused.
+func (g *processGroup) running(name string) (*child, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.children {
+		if p.name == name && !p.killed {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("no %s is running", name)
+}
+
+// signal signals a child, and those that it has started itself.
+func (g *processGroup) signal(name string, signal syscall.Signal) error {
+	p, err := g.running(name)
+	if err == nil {
+		err = syscall.Kill(-p.cmd.Process.Pid, signal)
+	}
+	if err != nil {
+		return fmt.Errorf("sending %s to %s: %w", signal, name, err)
+	}
+	return nil
+}
+
+// kill ends a child and returns when it has ended. That it's gone is no error from now on.
+func (g *processGroup) kill(name string) error {
+	p, err := g.running(name)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	p.killed = true
+	g.mu.Unlock()
+	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("ending %s: %w", name, err)
+	}
+	<-p.exited
+	return p.err
+}
+
+// restart runs a child that was killed again, as it was run the last time. Its log goes on.
+func (g *processGroup) restart(name string) error {
+	g.mu.Lock()
+	var last *child
+	alive := false
+	for _, p := range g.children {
+		if p.name == name {
+			last, alive = p, !p.killed
+		}
+	}
+	g.mu.Unlock()
+	switch {
+	case last == nil:
+		return fmt.Errorf("%s was never started", name)
+	case alive:
+		return fmt.Errorf("%s is running already", name)
+	}
+	return g.run(name, last.stdout, last.args, os.O_APPEND)
+}
+
+// wholeLines passes lines on once they are complete, so that a process which is killed doesn't leave half of one in
+// front of the first line of the next.
+type wholeLines struct {
+	to   io.Writer
+	rest []byte
+}
+
+func (w *wholeLines) Write(piece []byte) (int, error) {
+	w.rest = append(w.rest, piece...)
+	end := bytes.LastIndexByte(w.rest, '\n') + 1
+	if end == 0 {
+		return len(piece), nil
+	}
+	if _, err := w.to.Write(w.rest[:end]); err != nil {
+		return 0, err
+	}
+	w.rest = append(w.rest[:0], w.rest[end:]...)
+	return len(piece), nil
 }
 
 // stop ends all children and the watchdog, and waits for them. Nothing of theirs is worth a graceful end.
