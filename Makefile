@@ -24,7 +24,7 @@ part = $(word $1,$(subst ., ,$(patsubst v%,%,$2)))
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build unit lint format test race fuzz e2e bench binaries demo clean
+.PHONY: help build unit lint format test race fuzz e2e faults bench binaries demo clean
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,9 @@ fuzz: ## Fuzz each target for FUZZTIME, 30s by default.
 # E2E_KUBECONFIG names another cluster to use; then there is no control plane of ours to build and to test.
 e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm $(BIN)/helm4,$(BINARIES)) ## Run the end-to-end tests on a control plane of their own.
 	cd e2e && E2E_RACE=$(RACE) go test -count=1 -p 1 -parallel 8 -timeout 60m $(if $(E2E_KUBECONFIG),.,./...)
+
+faults: $(BINARIES) ## Have every command meet every fault at every moment; writes docs/reliability.md.
+	cd e2e && go test -count=1 -timeout 60m ./faults -whole -write
 
 # BENCH_KUBECONFIG names another cluster to use, ROWS the rows to measure, as a regular expression, REPEAT how often.
 bench: $(if $(BENCH_KUBECONFIG),$(BIN)/helm,$(BINARIES)) ## Compare the plugin with helm and with the floor; writes docs/benchmarks.md.

@@ -99,7 +99,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	code = m.Run()
-	if *write && code == 0 {
+	if *write {
 		err = writeReport(ctx)
 	}
 	return code, err

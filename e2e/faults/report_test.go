@@ -22,6 +22,9 @@ var results struct {
 	cells []result
 }
 
+// begun is when the run has begun.
+var begun = time.Now()
+
 type result struct {
 	fault, moment, command string
 	passed                 bool
@@ -88,15 +91,17 @@ func writeReport(ctx context.Context) error {
 	path := filepath.Join(bed.root, "docs", "reliability.md")
 	var page strings.Builder
 	err = tmpl.Execute(&page, map[string]any{
-		"Lines":      lines,
-		"Commands":   names,
-		"Runs":       len(results.cells),
-		"Passed":     passed,
-		"Date":       time.Now().UTC().Format(time.DateOnly),
-		"Kubernetes": strings.TrimPrefix(kubernetes.GitVersion, "v"),
-		"Etcd":       etcd.Version,
-		"Helm":       strings.TrimPrefix(modules["helm.sh/helm/v3"], "v"),
-		"Toxiproxy":  strings.TrimPrefix(modules["github.com/Shopify/toxiproxy/v2"], "v"),
+		"Lines":       lines,
+		"Commands":    names,
+		"Parallelism": parallelism,
+		"Minutes":     int(time.Since(begun).Minutes()) + 1,
+		"Runs":        len(results.cells),
+		"Passed":      passed,
+		"Date":        time.Now().UTC().Format(time.DateOnly),
+		"Kubernetes":  strings.TrimPrefix(kubernetes.GitVersion, "v"),
+		"Etcd":        etcd.Version,
+		"Helm":        strings.TrimPrefix(modules["helm.sh/helm/v3"], "v"),
+		"Toxiproxy":   strings.TrimPrefix(modules["github.com/Shopify/toxiproxy/v2"], "v"),
 	})
 	if err != nil {
 		return err
