@@ -24,7 +24,7 @@ part = $(word $1,$(subst ., ,$(patsubst v%,%,$2)))
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build unit lint format test race fuzz e2e faults bench binaries demo clean
+.PHONY: help build unit lint format test race fuzz e2e faults soak bench binaries demo clean
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +81,9 @@ e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm $(BIN)/helm4,$(BINARIES)) ## Run the end
 
 faults: $(BINARIES) ## Have every command meet every fault at every moment; writes docs/reliability.md.
 	cd e2e && go test -count=1 -timeout 60m ./faults -whole -write
+
+soak: $(BINARIES) ## Run 2000 hooks in a release, ten releases side by side and 200 operations one after another.
+	cd e2e && go test -count=1 -v -timeout 60m ./soak -whole
 
 # BENCH_KUBECONFIG names another cluster to use, ROWS the rows to measure, as a regular expression, REPEAT how often.
 bench: $(if $(BENCH_KUBECONFIG),$(BIN)/helm,$(BINARIES)) ## Compare the plugin with helm and with the floor; writes docs/benchmarks.md.
