@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // RetryOptions say for how long requests are made again.
@@ -442,19 +443,38 @@ func (a *attempts) guard() (*http.Response, error) {
 	return nil, nil
 }
 
-// sent returns the object in the request; an empty one if it holds none in JSON.
+// sent returns the object in the request; an empty one if it holds none.
 func (a *attempts) sent() *unstructured.Unstructured {
-	sent := &unstructured.Unstructured{Object: map[string]any{}}
+	none := &unstructured.Unstructured{Object: map[string]any{}}
 	if a.request.GetBody == nil {
-		return sent
+		return none
 	}
-	body, err := a.request.GetBody()
+	stream, err := a.request.GetBody()
 	if err != nil {
+		return none
+	}
+	defer func() { _ = stream.Close() }()
+	body, err := io.ReadAll(stream)
+	if err != nil {
+		return none
+	}
+	// As typed clients send the kinds of Kubernetes, such as Secrets.
+	if strings.HasPrefix(a.request.Header.Get("Content-Type"), runtime.ContentTypeProtobuf) {
+		typed, kind, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil)
+		if err != nil {
+			return none
+		}
+		object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+		if err != nil {
+			return none
+		}
+		sent := &unstructured.Unstructured{Object: object}
+		sent.SetGroupVersionKind(*kind)
 		return sent
 	}
-	defer func() { _ = body.Close() }()
-	if json.NewDecoder(body).Decode(&sent.Object) != nil || sent.Object == nil {
-		sent.Object = map[string]any{}
+	sent := &unstructured.Unstructured{}
+	if json.Unmarshal(body, &sent.Object) != nil || sent.Object == nil {
+		return none
 	}
 	return sent
 }

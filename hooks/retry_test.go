@@ -15,10 +15,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 )
 
 var (
@@ -271,6 +277,58 @@ func TestRetryOfACreation(t *testing.T) {
 			if last := requests[len(requests)-1]; last != "GET "+path+"/one" {
 				t.Errorf("%+v: last request: got %s, want the object", test, last)
 			}
+		}
+	})
+}
+
+// TestRetryOfTypedClients: their requests hold objects in another form than ours.
+func TestRetryOfTypedClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		retrier := NewRetrier()
+		retrier.Start(t.Context(), RetryOptions{Patience: time.Minute})
+		begin := time.Now().UTC().Format(time.RFC3339)
+		stored := map[string]string{
+			"secrets": fmt.Sprintf(`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"one","creationTimestamp":%q},"data":{"a":"Yg=="}}`, begin),
+			"leases":  `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"one","resourceVersion":"2"},"spec":{"holderIdentity":"us","leaseDurationSeconds":30}}`,
+		}
+		var requests []string
+		lost := map[string]bool{}
+		config := &rest.Config{Host: "https://server", Transport: retrier.Wrap(counting(&requests, func(_ int, r *http.Request) (*http.Response, error) {
+			resource := "secrets"
+			if strings.Contains(r.URL.Path, "leases") {
+				resource = "leases"
+			}
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/one") && r.Method == http.MethodGet:
+				return respond(200, stored[resource]), nil
+			case r.Method == http.MethodGet:
+				return respond(404, "{}"), nil // from which the server's time is known
+			case !lost[resource]:
+				lost[resource] = true
+				return nil, lostConnection
+			default:
+				return respond(409, `{"kind":"Status","status":"Failure","reason":"Conflict","message":"no"}`), nil
+			}
+		}))}
+		client, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = client.CoreV1().Secrets("ns").Get(t.Context(), "other", metav1.GetOptions{})
+		if _, err := client.CoreV1().Secrets("ns").Create(t.Context(), &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: "one"}, Data: map[string][]byte{"a": []byte("b")},
+		}, metav1.CreateOptions{}); err != nil {
+			t.Errorf("a Secret whose creation was lost: got %v, want it", err)
+		}
+		lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "one", ResourceVersion: "1"}}
+		lease.Spec.HolderIdentity, lease.Spec.LeaseDurationSeconds = ptr.To("us"), ptr.To(int32(30))
+		if updated, err := client.CoordinationV1().Leases("ns").Update(t.Context(), lease, metav1.UpdateOptions{}); err != nil || updated.ResourceVersion != "2" {
+			t.Errorf("a Lease whose update was lost: got %v, %v; want it as it is now", updated, err)
+		}
+		lost["leases"] = false
+		lease.Spec.HolderIdentity = ptr.To("them")
+		if _, err := client.CoordinationV1().Leases("ns").Update(t.Context(), lease, metav1.UpdateOptions{}); !apierrors.IsConflict(err) {
+			t.Errorf("a Lease that somebody else has updated: got %v, want a conflict", err)
 		}
 	})
 }
