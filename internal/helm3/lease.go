@@ -138,11 +138,28 @@ func (l *lease) renew(ctx context.Context, lost func()) {
 		switch {
 		case err == nil:
 			l.held = renewed
-		case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		case apierrors.IsNotFound(err), apierrors.IsConflict(err) && !l.isOurs(ctx):
 			lost()
 			return
 		}
 	}
+}
+
+// isOurs reports whether the lease is ours although it isn't as we know it: an earlier
+// renewal may have got through of which we had no answer in time. It's so too as long as
+// nobody can tell.
+func (l *lease) isOurs(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
+	found, err := l.client.Get(ctx, l.held.Name, metav1.GetOptions{})
+	if err != nil {
+		return !apierrors.IsNotFound(err)
+	}
+	if holderOf(found) != holderOf(l.held) {
+		return false
+	}
+	l.held = found
+	return true
 }
 
 // release ends the renewal and deletes the lease, unless it's somebody else's by now.

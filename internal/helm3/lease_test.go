@@ -1,6 +1,7 @@
 package helm3
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -64,6 +65,42 @@ func TestLease(t *testing.T) {
 		if all, err := leases.List(t.Context(), metav1.ListOptions{}); err != nil || len(all.Items) != 0 {
 			t.Errorf("left: %v, %v; want nothing", all.Items, err)
 		}
+	})
+}
+
+// TestLeaseWhoseRenewalWasNotAnswered: the next one meets a lease that isn't as it was last
+// seen, but ours.
+func TestLeaseWhoseRenewalWasNotAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := fake.NewClientset()
+		leases := cluster.CoordinationV1().Leases("ns")
+		updates, conflicts := 0, 0
+		cluster.PrependReactor("update", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			written := action.(clienttesting.UpdateAction).GetObject().(*coordinationv1.Lease)
+			switch updates++; {
+			case updates == 1:
+				stored := written.DeepCopy()
+				stored.ResourceVersion = "2"
+				if err := cluster.Tracker().Update(coordinationv1.SchemeGroupVersion.WithResource("leases"), stored, "ns"); err != nil {
+					t.Error(err)
+				}
+				return true, nil, context.DeadlineExceeded
+			case written.ResourceVersion != "2":
+				conflicts++
+				return true, nil, apierrors.NewConflict(coordinationv1.Resource("leases"), written.Name, nil)
+			}
+			return false, nil, nil
+		})
+		losses := 0
+		held, err := takeLease(t.Context(), leases, time.Now, "shop", "upgrade", func() { losses++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5*renewInterval + time.Second)
+		if updates != 5 || conflicts != 1 || losses != 0 {
+			t.Errorf("%d updates, %d conflicts, lost %d times; want 5, 1, never", updates, conflicts, losses)
+		}
+		held.release()
 	})
 }
 
