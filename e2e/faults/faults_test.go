@@ -43,6 +43,7 @@ const (
 	atClean     = "while hooks that have succeeded are deleted"
 	atResources = "while the chart's resources change"
 	atPurge     = "when the record is removed"
+	atRenewal   = "when the operation renews its lease"
 )
 
 var everyMoment = []string{atStart, atSetup, atDeletion, atJobs, atRecord, atClean, atResources, atPurge}
@@ -67,7 +68,8 @@ var moments = map[string]moment{
 	atResources: func(_ *proxy, c *call) bool {
 		return c.step == asked && c.writes() && strings.HasPrefix(c.name, "resource-")
 	},
-	atPurge: func(_ *proxy, c *call) bool { return c.step == asked && c.resource == "secrets" && c.verb == "delete" },
+	atRenewal: func(_ *proxy, c *call) bool { return c.step == asked && c.resource == "leases" && c.verb == "update" },
+	atPurge:   func(_ *proxy, c *call) bool { return c.step == asked && c.resource == "secrets" && c.verb == "delete" },
 }
 
 // comes tells whether a command comes to a moment.
@@ -148,7 +150,7 @@ var faults = []*fault{
 	},
 	{
 		name: "lost-answer", title: "the server acts, and the connection is cut before it answers",
-		moments: []string{atStart, atSetup, atDeletion, atRecord, atClean, atResources, atPurge}, sample: [2]string{atSetup, "upgrade"}, lasts: 10 * time.Second,
+		moments: []string{atStart, atSetup, atDeletion, atRecord, atRenewal, atClean, atResources, atPurge}, sample: [2]string{atSetup, "upgrade"}, lasts: 10 * time.Second,
 		inject: func(_ *cell, at *call) { at.lose = true },
 	},
 	{
@@ -172,7 +174,7 @@ var faults = []*fault{
 		inject: refuse(treatment{code: http.StatusServiceUnavailable, plain: "no healthy upstream"}),
 	},
 	{
-		name: "504-acted", title: "504 of a load balancer for 8 s; the server has acted", moments: []string{atSetup, atDeletion, atRecord, atResources}, sample: [2]string{atSetup, "rollback"}, lasts: 15 * time.Second,
+		name: "504-acted", title: "504 of a load balancer for 8 s; the server has acted", moments: []string{atSetup, atDeletion, atRecord, atRenewal, atResources}, sample: [2]string{atSetup, "rollback"}, lasts: 15 * time.Second,
 		inject: refuse(treatment{code: http.StatusGatewayTimeout, plain: "upstream request timeout", acted: true}),
 	},
 	{
@@ -240,8 +242,11 @@ func (f *fault) chosen(moment string) []command {
 		if !command.comes(moment) || !*whole && f.sample != [2]string{moment, command.name} {
 			continue
 		}
-		if moment == atPurge {
+		switch moment {
+		case atPurge:
 			command.more = nil
+		case atRenewal:
+			command.values = []string{"--set", "first={15s,15s,15s}"} // long enough for one
 		}
 		some = append(some, command)
 	}
