@@ -77,7 +77,9 @@ func (c *kubeClient) DeleteWithPropagationPolicy(resources kube.ResourceList, po
 	if err := c.operation.beforeDeletion(); err != nil {
 		return nil, []error{err}
 	}
-	return c.Client.DeleteWithPropagationPolicy(resources, policy)
+	result, errs := c.Client.DeleteWithPropagationPolicy(resources, policy)
+	c.operation.undeleted = errors.Join(errs...)
+	return result, errs
 }
 
 // WaitForDelete implements [kube.InterfaceExt]. Helm's Uninstall calls it between

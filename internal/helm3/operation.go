@@ -94,6 +94,9 @@ type Operation struct {
 	// twoErrors says that both waiting for the deletion and post-delete hooks
 	// failed, for which Helm's Uninstall takes one error.
 	twoErrors bool
+	// undeleted is why resources could not be deleted, which Helm's Uninstall
+	// says in its debug log alone.
+	undeleted error
 	// ran is the first release of which hooks ran.
 	ran *release.Release
 	// converted are the hooks of the release that was last asked for.

@@ -77,6 +77,8 @@ func (o *Operation) uninstall(client *action.Uninstall, name string) (*release.U
 		return response, o.uninstallFailed(o.uninstalling, o.cut)
 	case err == nil:
 		return response, nil
+	case o.undeleted != nil && o.opts.Parallelism > 1:
+		err = fmt.Errorf("%w: %w", err, o.undeleted)
 	case o.twoErrors:
 		// Helm took them for one.
 		err = errors.New(strings.Replace(err.Error(), " 1 error(s): ", " 2 error(s): ", 1))
