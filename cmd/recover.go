@@ -4,8 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os/signal"
-	"syscall"
+	"sync"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -26,7 +25,7 @@ recorded, and the revision is marked as failed. From there helm, and this plugin
 upgrade, roll back and uninstall. Nothing but the record is changed.
 
 As long as the operation may be alive, recover refuses. While it runs with
---hook-parallelism above 1, an operation renews a Lease; 30 seconds after the last
+--hook-parallelism above 1, an operation renews a Lease; 60 seconds after the last
 time it's dead, and recover waits for that. Helm itself, and operations without
 permission for Leases, hold none: then make sure yourself, and say so with --force.
 `
@@ -74,8 +73,20 @@ func newRecoverCmd(p *program) *cobra.Command {
 
 // recover recovers a release unless a signal ends that first; then nothing has changed.
 func (p *program) recover(cfg *action.Configuration, name string, opts helm3.RecoverOptions) (*helm3.Recovery, error) {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	asked := watchInterrupts(0)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel(nil)
+	defer asked.close()
+	watching.Go(func() {
+		select {
+		case sig := <-asked.signals:
+			asked.release() // a second one ends the process
+			cancel(&interruptedError{err: fmt.Errorf("%w: interrupted, and nothing was recorded", context.Canceled), code: signalCode(sig)})
+		case <-ctx.Done():
+		}
+	})
 	opts.Tell = func(format string, args ...any) {
 		fmt.Fprintln(p.ErrOut, display.Printable(fmt.Sprintf(format, args...)))
 	}
@@ -86,7 +97,11 @@ func (p *program) recover(cfg *action.Configuration, name string, opts helm3.Rec
 		Retrier:   p.retrier,
 		UserAgent: p.userAgent(),
 	})
-	return op.Recover(ctx, name, opts)
+	recovery, err := op.Recover(ctx, name, opts)
+	if i := interruption(context.Cause(ctx)); i != nil && err != nil {
+		return nil, i
+	}
+	return recovery, err
 }
 
 // writeRecovery writes what was found and done, for a person.

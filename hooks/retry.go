@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,10 @@ type RetryOptions struct {
 	// webhook is being replaced, etcd elects a leader) or not. 0: they are
 	// final.
 	InternalErrors time.Duration
+	// Gate is asked before each attempt at a request that may change something, and
+	// returns when it may, or why it may not, at the latest when ctx is done, which
+	// is so after Patience. It's called from many goroutines. Nil: always.
+	Gate func(ctx context.Context, request *http.Request) error
 	// Warn is told, in words for a person, when a request has failed for some
 	// seconds, and when it got through. It's called from many goroutines. May be
 	// nil.
@@ -55,6 +60,7 @@ type Retrier struct {
 	mu     sync.Mutex
 	active *retrying // nil: requests are made once
 	date   time.Time // the server's, at its last answer
+	dated  time.Time // when that came, by our clock
 }
 
 // retrying is the time between a Start and the Stop.
@@ -100,12 +106,15 @@ func (r *Retrier) current() *retrying {
 	return r.active
 }
 
-// ServerTime returns the server's time at its last answer, to the second; zero if it has
+// ServerTime returns the server's time, to the second, by what it last said; zero if it has
 // never said.
 func (r *Retrier) ServerTime() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.date
+	if r.date.IsZero() {
+		return r.date
+	}
+	return r.date.Add(time.Since(r.dated))
 }
 
 func (r *Retrier) noteTime(response *http.Response) {
@@ -115,9 +124,7 @@ func (r *Retrier) noteTime(response *http.Response) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if date.After(r.date) {
-		r.date = date
-	}
+	r.date, r.dated = date, time.Now()
 }
 
 // retryingTransport is an [http.RoundTripper]; see [Retrier].
@@ -187,6 +194,9 @@ type attempts struct {
 func (a *attempts) make() (*http.Response, error) {
 	delays := wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 10, Cap: 5 * time.Second}
 	for {
+		if err := a.gate(); err != nil {
+			return nil, err
+		}
 		began, date := time.Now(), a.retrier.ServerTime()
 		response, err := a.attempt(a.request)
 		var patience time.Duration
@@ -229,6 +239,24 @@ func (a *attempts) make() (*http.Response, error) {
 		}
 	}
 }
+
+// gate returns when the request may be made, or why it may not.
+func (a *attempts) gate() error {
+	if a.Gate == nil || a.request.Method == http.MethodGet || a.request.Method == http.MethodHead {
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(a.request.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(a.ctx, func() { cancel(context.Cause(a.ctx)) })()
+	if a.Patience > 0 {
+		begin := time.Now()
+		defer time.AfterFunc(a.Patience, func() { cancel(&NoAnswerError{time.Since(begin), errGate}) }).Stop()
+	}
+	return a.Gate(ctx, a.request)
+}
+
+// errGate is why a request was never made.
+var errGate = errors.New("nothing could be changed meanwhile")
 
 // attempt makes a request once, and reads the answer to its end: a connection may
 // break within it.
@@ -350,10 +378,19 @@ type NoAnswerError struct {
 	err   error
 }
 
-// Error names the last error.
+// Error names the last error, but in no words by which client-go would recognise it and
+// begin anew (k8s.io/apimachinery/pkg/util/net, IsProbableEOF).
 func (e *NoAnswerError) Error() string {
-	return fmt.Sprintf("no answer from the API server for %v: %v", e.After.Round(time.Second), e.err)
+	return fmt.Sprintf("no answer from the API server for %v: %s", e.After.Round(time.Second), ourWords.Replace(e.err.Error()))
 }
+
+var ourWords = strings.NewReplacer(
+	"connection reset by peer", "the server reset the connection",
+	"use of closed network connection", "the connection was closed",
+	"http2: server sent GOAWAY and closed the connection", "the server closed the connection (GOAWAY)",
+	"http2: client connection lost", "the connection was lost",
+	"http: can't write HTTP request on broken connection", "the connection broke",
+)
 
 // Is reports whether the last error is target. The error is not unwrapped otherwise:
 // client-go would recognise it, and begin anew.
@@ -423,7 +460,7 @@ func (a *attempts) guard() (*http.Response, error) {
 	sent := a.sent()
 	switch {
 	case sent.GetName() == "" && sent.GetGenerateName() != "":
-		return nil, fmt.Errorf("the answer to the creation of %s %s... was lost, and since the server chooses its name (metadata.generateName) nobody can tell whether it exists: give it a name", sent.GetKind(), sent.GetGenerateName())
+		return nil, fmt.Errorf("the answer to the creation of %s %s... was lost, and since the server chooses its name (metadata.generateName) nobody can tell whether it exists: give it a name (%w)", sent.GetKind(), sent.GetGenerateName(), &NoAnswerError{time.Since(a.failed), a.last})
 	case sent.GetName() == "":
 		return nil, nil // a question rather than an object: a review of access, say
 	}
@@ -433,14 +470,18 @@ func (a *attempts) guard() (*http.Response, error) {
 		return nil, nil
 	}
 	found, ours, err := a.find()
-	if err != nil || ours {
-		return found, err
+	if ours {
+		return found, nil
 	}
+	exists := found != nil
 	discard(found)
-	if found == nil && time.Since(a.lost) >= time.Duration(seconds*float64(time.Second)) {
-		return nil, fmt.Errorf("the answer to the creation of Job %s was lost, and it may have run and been deleted since (ttlSecondsAfterFinished: %v): nobody can tell, and it isn't run again", sent.GetName(), seconds)
+	if exists || time.Since(a.lost) < time.Duration(seconds*float64(time.Second)) {
+		return nil, nil // the server refuses to create it if it exists
 	}
-	return nil, nil
+	if err == nil {
+		err = a.last
+	}
+	return nil, fmt.Errorf("the answer to the creation of Job %s was lost, and it may have run and been deleted since (ttlSecondsAfterFinished: %v): nobody can tell, and it isn't run again (%w)", sent.GetName(), seconds, &NoAnswerError{time.Since(a.failed), err})
 }
 
 // sent returns the object in the request; an empty one if it holds none.
@@ -480,7 +521,8 @@ func (a *attempts) sent() *unstructured.Unstructured {
 }
 
 // find reads the object that the request was to create or to change, as the answer to
-// it, and reports whether it's what was sent. The answer is nil if there is none.
+// it, and reports whether it's what was sent. The answer is nil if there is none, and so
+// is the error if that's certain.
 func (a *attempts) find() (answer *http.Response, ours bool, err error) {
 	sent := a.sent()
 	request := a.request.Clone(a.request.Context())
@@ -495,17 +537,18 @@ func (a *attempts) find() (answer *http.Response, ours bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	if response.StatusCode == http.StatusNotFound {
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
 		discard(response)
 		return nil, false, nil
+	default:
+		discard(response)
+		return nil, false, fmt.Errorf("looking for it, the server answered %s", response.Status)
 	}
 	stored := &unstructured.Unstructured{}
 	if err := readInto(response, &stored.Object); err != nil {
 		return nil, false, err
-	}
-	if response.StatusCode != http.StatusOK {
-		answer, err := a.answer(response, response.StatusCode, stored.Object)
-		return answer, false, err
 	}
 	code := http.StatusOK
 	if a.request.Method == http.MethodPost {
@@ -532,7 +575,7 @@ func holds(stored, sent *unstructured.Unstructured) bool {
 		wanted, _ := want.(map[string]any)
 		had, _ := got.(map[string]any)
 		for key, value := range wanted {
-			if had[key] != value {
+			if !reflect.DeepEqual(had[key], value) {
 				return false
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -331,6 +333,126 @@ func TestRetryOfTypedClients(t *testing.T) {
 			t.Errorf("a Lease that somebody else has updated: got %v, want a conflict", err)
 		}
 	})
+}
+
+// TestRetryOfAJobWithATTL: it isn't created again once it may have run and been deleted, also
+// where nobody can tell.
+func TestRetryOfAJobWithATTL(t *testing.T) {
+	const job = `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"one"},"spec":{"ttlSecondsAfterFinished":10}}`
+	for name, test := range map[string]struct {
+		found int // status by which the Job is looked for
+		back  time.Duration
+		err   string // "" if it's created
+	}{
+		"it can't have ended": {404, 5 * time.Second, ""},
+		"it may have":         {404, time.Minute, "nobody can tell, and it isn't run again (no answer from the API server for 1m"},
+		"it may not be read":  {403, time.Minute, "looking for it, the server answered 403 Forbidden"},
+		"it can't be read":    {403, 5 * time.Second, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				retrier := NewRetrier()
+				retrier.Start(t.Context(), RetryOptions{Patience: time.Hour})
+				var requests []string
+				back := time.Now().Add(test.back)
+				transport := retrier.Wrap(counting(&requests, func(n int, r *http.Request) (*http.Response, error) {
+					switch {
+					case n == 1 || time.Now().Before(back):
+						return nil, lostConnection
+					case r.Method == http.MethodGet:
+						return respond(test.found, "refused"), nil
+					}
+					return respond(201, job), nil
+				}))
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://server/apis/batch/v1/namespaces/ns/jobs", strings.NewReader(job))
+				if err != nil {
+					t.Fatal(err)
+				}
+				response, err := transport.RoundTrip(request)
+				if test.err == "" && (err != nil || response.StatusCode != 201) || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
+					t.Errorf("got %+v, %v after %q; want error %q", response, err, requests, test.err)
+				}
+			})
+		})
+	}
+}
+
+// TestRetryOfWhatHoldsStructures where others hold text.
+func TestRetryOfWhatHoldsStructures(t *testing.T) {
+	object := func(value any) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{"data": map[string]any{"a": map[string]any{"b": value}}}}
+	}
+	if !holds(object("c"), object("c")) || holds(object("c"), object("d")) {
+		t.Error("objects with structures as data are not compared")
+	}
+}
+
+// TestRetryGate: what changes something is held up, and what reads isn't.
+func TestRetryGate(t *testing.T) {
+	for name, test := range map[string]struct {
+		method string
+		opens  time.Duration
+		took   time.Duration
+		err    string
+	}{
+		"a read":              {http.MethodGet, time.Hour, 0, ""},
+		"a change":            {http.MethodDelete, 20 * time.Second, 20 * time.Second, ""},
+		"a change, for ever":  {http.MethodDelete, time.Hour, time.Minute, "closed: no answer from the API server for 1m0s"},
+		"a change, cancelled": {http.MethodPost, 2 * time.Hour, 30 * time.Second, "closed: " + ErrTimeout.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				operation, cancel := context.WithCancelCause(t.Context())
+				if test.opens > time.Hour {
+					defer time.AfterFunc(30*time.Second, func() { cancel(ErrTimeout) }).Stop()
+				}
+				retrier := NewRetrier()
+				retrier.Start(operation, RetryOptions{Patience: time.Minute, Gate: func(ctx context.Context, _ *http.Request) error {
+					select {
+					case <-time.After(test.opens):
+						return nil
+					case <-ctx.Done():
+						return fmt.Errorf("closed: %w", context.Cause(ctx))
+					}
+				}})
+				var requests []string
+				transport := retrier.Wrap(counting(&requests, func(int, *http.Request) (*http.Response, error) { return respond(200, "{}"), nil }))
+				request, err := http.NewRequestWithContext(t.Context(), test.method, "https://server"+secretPath, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				begin := time.Now()
+				_, err = transport.RoundTrip(request)
+				if took := time.Since(begin); took != test.took || len(requests) != map[bool]int{true: 1}[test.err == ""] {
+					t.Errorf("%d requests after %v, want it after %v", len(requests), took, test.took)
+				}
+				if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
+					t.Errorf("got %v, want %q", err, test.err)
+				}
+			})
+		})
+	}
+}
+
+// TestNoAnswerIsNotRecognised by client-go, which would begin anew with patience of its own.
+func TestNoAnswerIsNotRecognised(t *testing.T) {
+	for _, err := range []error{
+		lostConnection,
+		io.EOF,
+		io.ErrUnexpectedEOF,
+		net.ErrClosed,
+		errors.New("http2: server sent GOAWAY and closed the connection; LastStreamID=1"),
+		errors.New("http2: client connection lost"),
+		errors.New("http: can't write HTTP request on broken connection"),
+	} {
+		got := &url.Error{Op: "Get", URL: "https://server", Err: &NoAnswerError{time.Minute, err}}
+		if utilnet.IsProbableEOF(got) || utilnet.IsConnectionReset(got) || utilnet.IsHTTP2ConnectionLost(got) || utilnet.IsConnectionRefused(got) {
+			t.Errorf("%v is taken for something that passes", got)
+		}
+		if !errors.Is(got, err) {
+			t.Errorf("%v: want it to be told from others", got)
+		}
+	}
 }
 
 func TestRetryEnds(t *testing.T) {

@@ -286,14 +286,15 @@ func (w *sharedWatch) follow(ctx context.Context, since string) error {
 		events.Stop()
 		<-events.Done()
 	}()
+	var again <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.suspect:
-			if err := w.refreshAll(ctx); err != nil {
-				w.suspected()
-			}
+			again = w.recheck(ctx)
+		case <-again:
+			again = w.recheck(ctx)
 		case event, open := <-events.ResultChan():
 			if !open {
 				return nil
@@ -320,6 +321,15 @@ func (w *sharedWatch) suspected() {
 	case w.suspect <- struct{}{}:
 	default:
 	}
+}
+
+// recheck reads the objects that are waited for, and returns when to do so again if they
+// can't be read for now.
+func (w *sharedWatch) recheck(ctx context.Context) <-chan time.Time {
+	if err := w.refreshAll(ctx); err == nil || apierrors.IsForbidden(err) {
+		return nil
+	}
+	return time.After(resyncDelay)
 }
 
 // noteConnection notes why there's no connection, or by nil that there is one.

@@ -146,6 +146,8 @@ func (o *Operation) complete(name string, err error) error {
 	switch {
 	case lacking == nil || o.opts.Parallelism <= 1:
 		return err
+	case errors.Is(lacking, errLeaseLost) && err != nil && !errors.Is(err, errLeaseLost):
+		return fmt.Errorf("%w\n%w", lacking, err)
 	case errors.Is(lacking, errLeaseLost):
 		return lacking
 	case err == nil:

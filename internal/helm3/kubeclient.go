@@ -47,6 +47,9 @@ func (c *kubeClient) UpdateThreeWayMerge(original, target kube.ResourceList, for
 
 // Delete implements [kube.Interface].
 func (c *kubeClient) Delete(resources kube.ResourceList) (*kube.Result, []error) {
+	if cause := context.Cause(c.operation.ctx); errors.Is(cause, errLeaseLost) {
+		return &kube.Result{}, []error{cause} // somebody else may rely on them by now
+	}
 	if c.operation.untouched && len(resources) == 0 {
 		// A rollback that cleans up on failure comes here although its
 		// hooks failed, and Helm fails to delete nothing.

@@ -2,7 +2,10 @@ package helm3
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,58 +15,186 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	clienttesting "k8s.io/client-go/testing"
 )
 
+// leaseCluster is a server that has Leases.
+type leaseCluster struct {
+	*fake.Clientset
+
+	mu     sync.Mutex
+	refuse func(verb string, lease *coordinationv1.Lease) error // see refuses
+	stands bool                                                 // what the record says
+	losses int
+}
+
+// refuses has answer give the error of each request; nil: none.
+func (c *leaseCluster) refuses(answer func(verb string, lease *coordinationv1.Lease) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refuse = answer
+}
+
+// lost returns how often an operation learnt that it had been taken for dead.
+func (c *leaseCluster) lost() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.losses
+}
+
+func newLeaseCluster() *leaseCluster {
+	c := &leaseCluster{Clientset: fake.NewClientset(), stands: true}
+	c.PrependReactor("*", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		c.mu.Lock()
+		answer := c.refuse
+		c.mu.Unlock()
+		if answer == nil {
+			return false, nil, nil
+		}
+		var written *coordinationv1.Lease
+		if write, ok := action.(clienttesting.UpdateAction); ok {
+			written = write.GetObject().(*coordinationv1.Lease)
+		}
+		err := answer(action.GetVerb(), written)
+		return err != nil, nil, err
+	})
+	return c
+}
+
+func (c *leaseCluster) leases() coordination.LeaseInterface {
+	return c.CoordinationV1().Leases("ns")
+}
+
+func (c *leaseCluster) take(t *testing.T, what string) (*lease, error) {
+	return takeLease(t.Context(), &lease{
+		client: c.leases(),
+		now:    time.Now,
+		stands: func(context.Context) bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.stands
+		},
+		lost: func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.losses++
+		},
+	}, "shop", 3, what)
+}
+
+// left returns the Leases in the cluster.
+func (c *leaseCluster) left(t *testing.T) []coordinationv1.Lease {
+	t.Helper()
+	all, err := c.leases().List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.Items
+}
+
+// freeze ends the renewals of a lease, as if its process was stopped.
+func (l *lease) freeze() {
+	close(l.stop)
+	l.renewal.Wait()
+}
+
+// thaw has it go on.
+func (l *lease) thaw() {
+	l.stop = make(chan struct{})
+	l.renewal.Go(l.renew)
+}
+
+// change returns what the gate says to a change at this moment, and whether it lets it wait.
+func (l *lease) change(t *testing.T) (err error, waits bool) {
+	t.Helper()
+	waiting := errors.New("waiting")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Nanosecond, waiting)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://server/apis/batch/v1/namespaces/ns/jobs", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = l.gate(ctx, request)
+	return err, errors.Is(err, waiting)
+}
+
+var (
+	forbiddenLease = apierrors.NewForbidden(coordinationv1.Resource("leases"), "any", nil)
+	conflictLease  = apierrors.NewConflict(coordinationv1.Resource("leases"), "any", nil)
+)
+
+// refuseVerb returns what refuses a verb with an error.
+func refuseVerb(refused string, err error) func(string, *coordinationv1.Lease) error {
+	return func(verb string, _ *coordinationv1.Lease) error {
+		if verb == refused {
+			return err
+		}
+		return nil
+	}
+}
+
 func TestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cluster := fake.NewClientset()
-		leases := cluster.CoordinationV1().Leases("ns")
-		taken := false // as the server says to the first holder from then on
-		cluster.PrependReactor("update", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
-			written := action.(clienttesting.UpdateAction).GetObject().(*coordinationv1.Lease)
-			if taken && strings.HasPrefix(*written.Spec.HolderIdentity, "upgrade ") {
-				return true, nil, apierrors.NewConflict(coordinationv1.Resource("leases"), written.Name, nil)
-			}
-			return false, nil, nil
-		})
-		take := func(what string, lost func()) (*lease, error) {
-			return takeLease(t.Context(), leases, time.Now, "shop", what, lost)
-		}
-
-		losses := 0
-		first, err := take("upgrade", func() { losses++ })
+		cluster := newLeaseCluster()
+		first, err := cluster.take(t, "upgrade")
 		if err != nil {
 			t.Fatal(err)
 		}
 		// Renewed, so alive, however long it takes.
-		time.Sleep(10 * time.Minute)
-		if _, err := take("test", nil); err == nil || !strings.HasPrefix(err.Error(), "another operation (install/upgrade/rollback) is in progress (upgrade by process ") {
+		time.Sleep(10*time.Minute + time.Second)
+		if _, err := cluster.take(t, "test"); err == nil || !strings.HasPrefix(err.Error(), "another operation (install/upgrade/rollback) is in progress (upgrade by process ") {
 			t.Errorf("while one is alive: got %v, want Helm's words and who it is", err)
 		}
-		// Without a sign of life it's dead after a while, as if its process was killed.
-		first.stop()
-		first.renewal.Wait()
-		time.Sleep(leaseDuration - renewInterval - time.Second)
-		if _, err := take("test", nil); err == nil {
+		if err, _ := first.change(t); err != nil {
+			t.Errorf("a change while it is alive: %v", err)
+		}
+
+		// Without a sign of life it changes nothing more, before it's dead to others.
+		first.freeze()
+		time.Sleep(leaseDuration - leaseMargin)
+		if err, waits := first.change(t); !waits {
+			t.Errorf("a change when the lease may soon have expired: %v, want it to wait", err)
+		}
+		if _, err := cluster.take(t, "test"); err == nil {
 			t.Error("taken from an operation that may be alive")
 		}
-		time.Sleep(renewInterval + 2*time.Second)
-		taken = true
-		second, err := take("recover", nil)
+		// It gets on when it has been renewed,
+		first.thaw()
+		time.Sleep(renewInterval)
+		synctest.Wait()
+		if err, _ := first.change(t); err != nil {
+			t.Errorf("a change after the lease was renewed: %v", err)
+		}
+		// or is dead.
+		first.freeze()
+		time.Sleep(leaseDuration + time.Second)
+		second, err := cluster.take(t, "recover")
 		if err != nil {
 			t.Fatalf("an operation without a sign of life: got %v, want its lease", err)
 		}
-		// It was not dead after all.
-		go first.renew(t.Context(), func() { losses++ })
+		cluster.refuses(func(verb string, written *coordinationv1.Lease) error {
+			if verb == "update" && strings.HasPrefix(holderOf(written), "upgrade ") {
+				return conflictLease
+			}
+			return nil
+		})
+		first.thaw()
 		time.Sleep(renewInterval + time.Second)
 		synctest.Wait()
-		if losses != 1 {
-			t.Errorf("the one that was taken for dead learnt of it %d times, want once", losses)
+		if cluster.lost() != 1 {
+			t.Errorf("the one that was taken for dead learnt of it %d times, want once", cluster.lost())
+		}
+		if err, _ := first.change(t); !errors.Is(err, errLeaseLost) {
+			t.Errorf("a change by the one that was taken for dead: got %v, want %v", err, errLeaseLost)
+		}
+		first.release()
+		if got := cluster.left(t); len(got) != 1 {
+			t.Errorf("%d leases left, want that of the second", len(got))
 		}
 		second.release()
-		if all, err := leases.List(t.Context(), metav1.ListOptions{}); err != nil || len(all.Items) != 0 {
-			t.Errorf("left: %v, %v; want nothing", all.Items, err)
+		if got := cluster.left(t); len(got) != 0 {
+			t.Errorf("left: %v; want nothing", got)
 		}
 	})
 }
@@ -72,11 +203,16 @@ func TestLease(t *testing.T) {
 // seen, but ours.
 func TestLeaseWhoseRenewalWasNotAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cluster := fake.NewClientset()
-		leases := cluster.CoordinationV1().Leases("ns")
+		cluster := newLeaseCluster()
+		held, err := cluster.take(t, "upgrade")
+		if err != nil {
+			t.Fatal(err)
+		}
 		updates, conflicts := 0, 0
-		cluster.PrependReactor("update", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
-			written := action.(clienttesting.UpdateAction).GetObject().(*coordinationv1.Lease)
+		cluster.refuses(func(verb string, written *coordinationv1.Lease) error {
+			if verb != "update" {
+				return nil
+			}
 			switch updates++; {
 			case updates == 1:
 				stored := written.DeepCopy()
@@ -84,37 +220,145 @@ func TestLeaseWhoseRenewalWasNotAnswered(t *testing.T) {
 				if err := cluster.Tracker().Update(coordinationv1.SchemeGroupVersion.WithResource("leases"), stored, "ns"); err != nil {
 					t.Error(err)
 				}
-				return true, nil, context.DeadlineExceeded
+				return context.DeadlineExceeded
 			case written.ResourceVersion != "2":
 				conflicts++
-				return true, nil, apierrors.NewConflict(coordinationv1.Resource("leases"), written.Name, nil)
+				return conflictLease
 			}
-			return false, nil, nil
+			return nil
 		})
-		losses := 0
-		held, err := takeLease(t.Context(), leases, time.Now, "shop", "upgrade", func() { losses++ })
+		time.Sleep(5*renewInterval + time.Second)
+		held.release()
+		if updates != 5 || conflicts != 1 || cluster.lost() != 0 {
+			t.Errorf("%d updates, %d conflicts, lost %d times; want 5, 1, never", updates, conflicts, cluster.lost())
+		}
+	})
+}
+
+// TestLeaseWithoutPermission: an operation goes on without, and leaves none behind that it
+// couldn't renew.
+func TestLeaseWithoutPermission(t *testing.T) {
+	for _, verb := range []string{"get", "create", "update"} {
+		cluster := newLeaseCluster()
+		cluster.refuses(refuseVerb(verb, forbiddenLease))
+		got, err := cluster.take(t, "test")
+		if got != nil || err != nil {
+			t.Errorf("without permission to %s: got %v, %v; want neither a lease nor an error", verb, got, err)
+		}
+		got.release()
+		cluster.refuses(nil)
+		if left := cluster.left(t); len(left) != 0 {
+			t.Errorf("without permission to %s: left %v", verb, left)
+		}
+	}
+}
+
+// TestLeaseThatIsDeleted by somebody, who may have tidied up, or have recovered the release.
+func TestLeaseThatIsDeleted(t *testing.T) {
+	for _, stands := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			cluster := newLeaseCluster()
+			held, err := cluster.take(t, "upgrade")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cluster.mu.Lock()
+			cluster.stands = stands
+			cluster.mu.Unlock()
+			if err := cluster.leases().Delete(t.Context(), held.held.Name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(renewInterval + time.Second)
+			synctest.Wait()
+			left := cluster.left(t)
+			if stands && (len(left) != 1 || !covers(&left[0], 3, []string{"upgrade"}) || cluster.lost() != 0) {
+				t.Errorf("the record stands: lost %d times, left %v; want it created again", cluster.lost(), left)
+			}
+			if !stands && (len(left) != 0 || cluster.lost() != 1) {
+				t.Errorf("the record was changed: lost %d times, left %v; want it lost", cluster.lost(), left)
+			}
+			held.release()
+		})
+	}
+}
+
+// TestLeaseWhosePermissionIsTakenAway: the operation goes on, as one does that has never had it.
+func TestLeaseWhosePermissionIsTakenAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := newLeaseCluster()
+		held, err := cluster.take(t, "upgrade")
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5*renewInterval + time.Second)
-		if updates != 5 || conflicts != 1 || losses != 0 {
-			t.Errorf("%d updates, %d conflicts, lost %d times; want 5, 1, never", updates, conflicts, losses)
+		cluster.refuses(refuseVerb("update", forbiddenLease))
+		time.Sleep(2 * leaseDuration)
+		if err, _ := held.change(t); err != nil || cluster.lost() != 0 {
+			t.Errorf("a change: %v, lost %d times; want it allowed", err, cluster.lost())
 		}
 		held.release()
 	})
 }
 
-// TestLeaseWithoutPermission: an operation goes on without.
-func TestLeaseWithoutPermission(t *testing.T) {
-	for _, verb := range []string{"get", "create"} {
-		cluster := fake.NewClientset()
-		cluster.PrependReactor(verb, "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return true, nil, apierrors.NewForbidden(coordinationv1.Resource("leases"), "any", nil)
-		})
-		got, err := takeLease(t.Context(), cluster.CoordinationV1().Leases("ns"), time.Now, "shop", "test", nil)
-		if got != nil || err != nil {
-			t.Errorf("without permission to %s: got %v, %v; want neither a lease nor an error", verb, got, err)
+func TestLeaseRelease(t *testing.T) {
+	t.Run("without permission to delete", func(t *testing.T) {
+		cluster := newLeaseCluster()
+		held, err := cluster.take(t, "upgrade")
+		if err != nil {
+			t.Fatal(err)
 		}
-		got.release()
+		cluster.refuses(refuseVerb("delete", forbiddenLease))
+		held.release()
+		next, err := cluster.take(t, "test")
+		if err != nil {
+			t.Fatalf("the next operation: %v, want it to begin at once", err)
+		}
+		next.release()
+	})
+	t.Run("after an unanswered renewal", func(t *testing.T) {
+		cluster := newLeaseCluster()
+		held, err := cluster.take(t, "upgrade")
+		if err != nil {
+			t.Fatal(err)
+		}
+		deletions := 0
+		cluster.refuses(func(verb string, _ *coordinationv1.Lease) error {
+			if verb == "delete" {
+				if deletions++; deletions == 1 {
+					return conflictLease
+				}
+			}
+			return nil
+		})
+		held.release()
+		if left := cluster.left(t); len(left) != 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
+// TestLeaseCovers: a lease says of which record it's one.
+func TestLeaseCovers(t *testing.T) {
+	cluster := newLeaseCluster()
+	held, err := cluster.take(t, "upgrade")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.release()
+	check := func(revision int, operations []string, want bool) {
+		t.Helper()
+		if got := covers(&cluster.left(t)[0], revision, operations); got != want {
+			t.Errorf("revision %d, operations %v: %v, want %v", revision, operations, got, want)
+		}
+	}
+	check(3, []string{"rollback", "upgrade"}, true)
+	check(3, nil, true)
+	check(3, []string{"uninstall"}, false)
+	check(4, []string{"upgrade"}, false)
+	before := cluster.left(t)[0].Spec.AcquireTime.Time
+	held.cover(4) // an atomic one that rolls back
+	check(3, []string{"upgrade"}, false)
+	check(4, []string{"upgrade"}, true)
+	if after := cluster.left(t)[0].Spec.AcquireTime.Time; !after.After(before) {
+		t.Errorf("began at %v for revision 4, at %v for revision 3", after, before)
 	}
 }

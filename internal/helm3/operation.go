@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -239,24 +240,53 @@ func (o *Operation) latest() *release.Release {
 // if another operation on the release is alive.
 func (o *Operation) claim(rel *release.Release) error {
 	o.mu.Lock()
-	if o.abandoned {
-		o.mu.Unlock()
+	first := !o.begun
+	o.mu.Unlock()
+	if !o.commit() {
 		return errInterrupted
 	}
-	first := !o.begun
-	o.begun = true
-	o.mu.Unlock()
-	if !first || o.opts.Parallelism <= 1 {
+	if o.opts.Parallelism <= 1 {
+		return nil
+	}
+	if !first {
+		o.lease.cover(rel.Version)
 		return nil
 	}
 	if o.opts.Retrier != nil {
 		o.opts.Retrier.Start(o.ctx, hooks.RetryOptions{
 			Patience:       o.asked.timeout,
 			InternalErrors: internalErrorPatience,
+			Gate:           o.gate,
 			Warn:           o.warn,
 		})
 	}
-	return o.takeLease(rel)
+	if err := o.takeLease(rel); err != nil {
+		return err
+	}
+	if o.stopped() {
+		return errInterrupted // while that took its time
+	}
+	return nil
+}
+
+// gate keeps an operation that may have been taken for dead from changing anything.
+func (o *Operation) gate(ctx context.Context, request *http.Request) error {
+	o.mu.Lock()
+	held := o.lease
+	o.mu.Unlock()
+	if held == nil {
+		return nil
+	}
+	return held.gate(ctx, request)
+}
+
+// commit reports whether the operation may change something, which it then can't be kept
+// from.
+func (o *Operation) commit() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.begun = !o.abandoned
+	return o.begun
 }
 
 // internalErrorPatience is for how long status 500 is taken for something that passes.
@@ -270,10 +300,7 @@ func (o *Operation) takeLease(rel *release.Release) error {
 	if err != nil {
 		return err
 	}
-	taken, err := takeLease(o.ctx, client, o.now, rel.Name, o.what, func() {
-		o.records.close(errLeaseLost)
-		o.cancel(errLeaseLost)
-	})
+	taken, err := takeLease(o.ctx, &lease{client: client, now: o.now, stands: o.records.stand, lost: o.lost}, rel.Name, rel.Version, o.what)
 	if err != nil {
 		return err
 	}
@@ -284,6 +311,12 @@ func (o *Operation) takeLease(rel *release.Release) error {
 	defer o.mu.Unlock()
 	o.lease = taken
 	return nil
+}
+
+// lost ends an operation that was taken for dead.
+func (o *Operation) lost() {
+	o.cancel(errLeaseLost) // first, since a write may be under way
+	o.records.close(errLeaseLost)
 }
 
 // dropLease makes it known that no operation is alive.
@@ -575,6 +608,12 @@ func (o *Operation) newCluster(namespace string) (*hooks.Client, error) {
 		return nil, fmt.Errorf("unable to find out what the cluster serves: %w", err)
 	}
 	config = rest.CopyConfig(config)
+	retrier := o.opts.Retrier
+	if retrier == nil {
+		retrier = hooks.NewRetrier()
+		retrier.Start(o.ctx, hooks.RetryOptions{Patience: o.asked.timeout})
+		config.Wrap(retrier.Wrap)
+	}
 	config.UserAgent = o.opts.UserAgent
 	if config.QPS == 0 && config.Burst == helmBurst {
 		// The slots bound the load, and the server its own.
@@ -583,7 +622,7 @@ func (o *Operation) newCluster(namespace string) (*hooks.Client, error) {
 	return hooks.NewClient(config, mapper, hooks.ClientOptions{
 		Namespace:    namespace,
 		FieldManager: kube.ManagedFieldsManager,
-		Retrier:      o.opts.Retrier,
+		Retrier:      retrier,
 		MustWatch:    o.opts.Parallelism <= 1,
 		Warn:         o.warn,
 	})

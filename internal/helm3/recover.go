@@ -108,6 +108,9 @@ func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOption
 	if failedBecause[rel.Info.Status] == "" && !suspects.any {
 		return recovery, nil
 	}
+	if failedBecause[rel.Info.Status] == "" {
+		o.records.merge = mergeRuns // helm knows no lease, and may supersede it
+	}
 	if recovery.Hooks, err = o.inspect(rel, suspects, began, opts); err != nil {
 		return nil, err
 	}
@@ -205,7 +208,7 @@ func (o *Operation) awaitDeath(rel *release.Release, found suspects, opts Recove
 	unknown := func(why string) (time.Time, error) {
 		unfinished := failedBecause[rel.Info.Status] != "" || found.running
 		if unfinished && !opts.Force {
-			return time.Time{}, fmt.Errorf("nobody can tell whether the operation that left revision %d of release %q %s is still alive, %s: make sure that it isn't, then use --force", rel.Version, rel.Name, rel.Info.Status, why)
+			return time.Time{}, fmt.Errorf("nobody can tell whether the operation that left revision %d of release %q %s is still alive, %s: make sure that it isn't, then: helm parallel-hooks recover %s --force", rel.Version, rel.Name, rel.Info.Status, why, rel.Name)
 		}
 		return found.began, nil
 	}
@@ -228,6 +231,8 @@ func (o *Operation) awaitDeath(rel *release.Release, found suspects, opts Recove
 		}
 		left := remaining(lease, o.now())
 		switch {
+		case left <= 0 && !covers(lease, rel.Version, operationsOf[rel.Info.Status]):
+			return unknown("since the lease that is left of an operation is another one's")
 		case left <= 0 && lease.Spec.AcquireTime == nil:
 			return found.began, nil
 		case left <= 0:
@@ -242,6 +247,15 @@ func (o *Operation) awaitDeath(rel *release.Release, found suspects, opts Recove
 			return time.Time{}, err
 		}
 	}
+}
+
+// operationsOf are those that leave a release with a status: an upgrade that is atomic rolls
+// back, an installation uninstalls.
+var operationsOf = map[release.Status][]string{
+	release.StatusPendingInstall:  {"install"},
+	release.StatusPendingUpgrade:  {"upgrade"},
+	release.StatusPendingRollback: {"rollback", "upgrade"},
+	release.StatusUninstalling:    {"uninstall", "install"},
 }
 
 // pause waits for so long, or until the operation is to end.

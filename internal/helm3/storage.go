@@ -1,11 +1,13 @@
 package helm3
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
@@ -46,6 +48,7 @@ func (d *storageDriver) Create(key string, rel *release.Release) error {
 	}
 	o.records.own(rel)
 	if err := o.records.put(rel, create); err != nil {
+		o.records.forget(rel) // Helm says so itself
 		o.pending = nil
 		return err
 	}
@@ -133,7 +136,9 @@ type records struct {
 	owned      *release.Release // whose record tells of the operation; nil if none does
 	unfinished *release.Release // that release as last stored; nil if it's finished
 	closed     error            // why nothing is written any more; nil if something is
-	unwritten  map[int]error    // why the last write of a revision has failed, where it has
+	// stored is unfinished for those who must not wait for a write.
+	stored    atomic.Pointer[release.Release]
+	unwritten map[int]error // why the last write of a revision has failed, where it has
 
 	// merge returns what to store of a release, given its current record; nil: the
 	// release as it is. Set before hooks run.
@@ -193,6 +198,7 @@ func (r *records) put(rel *release.Release, store func() error) error {
 		if failedBecause[rel.Info.Status] != "" {
 			r.unfinished = snapshot(rel)
 		}
+		r.stored.Store(r.unfinished)
 		return nil
 	})
 }
@@ -211,6 +217,27 @@ func (r *records) update(rel *release.Release) error {
 	})
 }
 
+// stand reports whether the record of the operation says what was stored last, as far as
+// anybody can tell; also if it doesn't tell of the operation.
+func (r *records) stand(context.Context) bool {
+	stored := r.stored.Load()
+	if stored == nil {
+		return true
+	}
+	current, err := r.storage.Get(stored.Name, stored.Version)
+	if errors.Is(err, driver.ErrReleaseNotFound) {
+		return false
+	}
+	return err != nil || current.Info.Status == stored.Info.Status
+}
+
+// forget drops that the record of a revision could not be created.
+func (r *records) forget(rel *release.Release) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.unwritten, rel.Version)
+}
+
 // close has nothing written any more, because of err.
 func (r *records) close(err error) {
 	r.mu.Lock()
@@ -224,7 +251,7 @@ func (r *records) close(err error) {
 func (r *records) lacking() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if errors.Is(r.closed, errLeaseLost) {
+	if errors.Is(r.closed, errLeaseLost) && r.unfinished != nil {
 		return r.closed
 	}
 	for _, version := range slices.Sorted(maps.Keys(r.unwritten)) {
@@ -237,8 +264,12 @@ func (r *records) lacking() error {
 func (r *records) remove(remove func() (*release.Release, error)) (removed *release.Release, err error) {
 	err = r.write(func() (err error) {
 		removed, err = remove()
+		if err == nil && removed != nil {
+			delete(r.unwritten, removed.Version)
+		}
 		if err == nil && r.owns(removed) {
 			r.unfinished = nil
+			r.stored.Store(nil)
 		}
 		return err
 	})

@@ -348,3 +348,99 @@ func TestGivingUpAnEndedOperationChangesNothing(t *testing.T) {
 		t.Errorf("status = %s, want deployed", got)
 	}
 }
+
+// failingDriver fails to write while err is set.
+type failingDriver struct {
+	driver.Driver
+	err error
+}
+
+func (d *failingDriver) Create(key string, rel *release.Release) error {
+	if d.err != nil {
+		return d.err
+	}
+	return d.Driver.Create(key, rel)
+}
+
+func (d *failingDriver) Update(key string, rel *release.Release) error {
+	if d.err != nil {
+		return d.err
+	}
+	return d.Driver.Update(key, rel)
+}
+
+// TestRecordThatCouldNotBeWritten is said if it lacks something in the end.
+func TestRecordThatCouldNotBeWritten(t *testing.T) {
+	o, records, memory := decorated(8)
+	failing := &failingDriver{Driver: memory.Driver, err: errors.New("no answer")}
+	o.records.storage.Driver = failing
+	records.Driver.(*storageDriver).Driver = failing
+
+	if err := records.Create(newRelease(1, release.StatusPendingInstall)); err == nil {
+		t.Fatal("created although the storage doesn't answer")
+	}
+	if err := o.complete("shop", nil); err != nil {
+		t.Errorf("a record that Helm couldn't create: %v, want it left to Helm", err)
+	}
+	failing.err = nil
+	o.preparing = true
+	rel := newRelease(1, release.StatusPendingInstall)
+	if err := records.Create(rel); err != nil {
+		t.Fatal(err)
+	}
+	failing.err = errors.New("no answer")
+	rel.Info.Status = release.StatusDeployed
+	if err := records.Update(rel); err == nil {
+		t.Fatal("written although the storage doesn't answer")
+	}
+	if err := o.complete("shop", nil); err == nil || !strings.Contains(err.Error(), "complete, but the record of revision 1 could not be written: no answer; see helm status and helm parallel-hooks recover") {
+		t.Errorf("a record that isn't written: got %v", err)
+	}
+	failing.err = nil
+	if err := records.Update(rel); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.complete("shop", nil); err != nil {
+		t.Errorf("a record that was written at last: got %v", err)
+	}
+}
+
+// TestOperationTakenForDead writes nothing more, and says so if its record lacks something.
+func TestOperationTakenForDead(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		o, records, memory := decorated(8)
+		rel := newRelease(1, release.StatusPendingInstall)
+		if err := records.Create(rel); err != nil {
+			t.Fatal(err)
+		}
+		if ended {
+			rel.Info.Status = release.StatusDeployed
+			if err := records.Update(rel); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o.lost()
+		if err := o.ctx.Err(); err == nil || !errors.Is(context.Cause(o.ctx), errLeaseLost) {
+			t.Errorf("hooks go on: %v", err)
+		}
+		err := o.complete("shop", nil)
+		if ended != (err == nil) || !ended && !errors.Is(err, errLeaseLost) {
+			t.Errorf("ended before: %v, error %v", ended, err)
+		}
+		if !ended && !o.records.stand(t.Context()) {
+			t.Error("the record that was written is taken for somebody else's")
+		}
+		if !ended {
+			rel.Info.Status = release.StatusFailed // by somebody who has recovered it
+			if err := memory.Update(rel); err != nil {
+				t.Fatal(err)
+			}
+			if o.records.stand(t.Context()) {
+				t.Error("a record that somebody has changed is taken for ours")
+			}
+		}
+		if err := records.Update(newRelease(1, release.StatusSuperseded)); err == nil || statusOf(t, memory, 1) == "superseded" {
+			t.Errorf("written by an operation that was taken for dead: %v", err)
+		}
+	}
+}

@@ -55,6 +55,9 @@ func (o *Operation) uninstall(client *action.Uninstall, name string) (*release.U
 		}
 	}
 	if missing != nil || last.Info.Status == release.StatusUninstalled {
+		if !o.commit() {
+			return nil, errInterrupted
+		}
 		return client.Run(name) // which knows what to say
 	}
 	if err := o.claim(last); err != nil {
