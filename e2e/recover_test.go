@@ -147,6 +147,20 @@ func (s *session) signOfLife(name string) {
 	}
 }
 
+// expireLease has it look as if the operation on a release had died a minute earlier.
+func (s *session) expireLease(name string) {
+	s.t.Helper()
+	leases := bed.client.CoordinationV1().Leases(s.namespace)
+	held, err := leases.Get(s.t.Context(), "helm-parallel-hooks."+name, metav1.GetOptions{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	held.Spec.RenewTime.Time = held.Spec.RenewTime.Add(-time.Minute)
+	if _, err := leases.Update(s.t.Context(), held, metav1.UpdateOptions{}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *session) noLease(name string) {
 	s.t.Helper()
 	leases, err := bed.client.CoordinationV1().Leases(s.namespace).List(s.t.Context(), metav1.ListOptions{})
@@ -233,6 +247,7 @@ func TestUpgradeRecovers(t *testing.T) {
 	c := s.start("helm-parallel-hooks", long...)
 	s.awaitJob("job-0-01", func(*batchv1.Job) bool { return true })
 	c.kill()
+	s.expireLease("shop")
 
 	stderr := newScreen()
 	short := s.startOn(newScreen(), stderr, "helm-parallel-hooks", slices.Concat(upgrade, []string{"--recover", "--set-json", `tiers=[{"jobs":2,"duration":"0s"}]`})...)

@@ -59,8 +59,10 @@ type RetryOptions struct {
 type Retrier struct {
 	mu     sync.Mutex
 	active *retrying // nil: requests are made once
-	date   time.Time // the server's, at its last answer
+	date   time.Time // the server's, at its last answer, without fractions of a second
 	dated  time.Time // when that came, by our clock
+	// fraction is what's taken to be missing in date, for ServerTime not to go back.
+	fraction time.Duration
 }
 
 // retrying is the time between a Start and the Stop.
@@ -106,11 +108,17 @@ func (r *Retrier) current() *retrying {
 	return r.active
 }
 
-// ServerTime returns the server's time, to the second, by what it last said; zero if it has
-// never said.
+// ServerTime returns the server's time, by what it last said and less than a second wrong;
+// zero if it has never said.
 func (r *Retrier) ServerTime() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.earliest().Add(r.fraction)
+}
+
+// earliest returns the least that the server's time may be; zero if it has never said. The
+// caller holds mu.
+func (r *Retrier) earliest() time.Time {
 	if r.date.IsZero() {
 		return r.date
 	}
@@ -124,6 +132,8 @@ func (r *Retrier) noteTime(response *http.Response) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	passed := r.earliest().Add(r.fraction).Sub(date)
+	r.fraction = min(max(passed, 0), time.Second-1)
 	r.date, r.dated = date, time.Now()
 }
 
@@ -197,7 +207,9 @@ func (a *attempts) make() (*http.Response, error) {
 		if err := a.gate(); err != nil {
 			return nil, err
 		}
-		began, date := time.Now(), a.retrier.ServerTime()
+		a.retrier.mu.Lock()
+		began, date := time.Now(), a.retrier.earliest()
+		a.retrier.mu.Unlock()
 		response, err := a.attempt(a.request)
 		var patience time.Duration
 		a.outcome, patience = a.judge(response, err)

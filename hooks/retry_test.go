@@ -455,6 +455,50 @@ func TestNoAnswerIsNotRecognised(t *testing.T) {
 	}
 }
 
+// TestServerTime goes on between answers and, as the server says no fractions of a second,
+// doesn't go back with each.
+func TestServerTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		retrier := NewRetrier()
+		if got := retrier.ServerTime(); !got.IsZero() {
+			t.Errorf("before it has said: %v", got)
+		}
+		ahead := time.Hour // of the server's clock
+		transport := retrier.Wrap(roundTripper(func(*http.Request) (*http.Response, error) {
+			return respond(200, "{}", "Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat)), nil
+		}))
+		ask := func() {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://server"+secretPath, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := transport.RoundTrip(request); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ask()
+		last := retrier.ServerTime()
+		for range 100 {
+			time.Sleep(170 * time.Millisecond)
+			ask()
+			got, server := retrier.ServerTime(), time.Now().Add(ahead)
+			if wrong := got.Sub(server).Abs(); !got.After(last) || wrong >= time.Second {
+				t.Fatalf("got %v after %v, where the server has %v", got, last, server)
+			}
+			last = got
+		}
+		time.Sleep(time.Minute)
+		if got := retrier.ServerTime(); got.Sub(last) != time.Minute {
+			t.Errorf("after a minute without an answer: %v later", got.Sub(last))
+		}
+		ahead = 0 // was put right
+		ask()
+		if wrong := time.Until(retrier.ServerTime()).Abs(); wrong > time.Second {
+			t.Errorf("wrong by %v", wrong)
+		}
+	})
+}
+
 func TestRetryEnds(t *testing.T) {
 	for name, end := range map[string]func(*Retrier, context.CancelCauseFunc, context.CancelCauseFunc){
 		"with the request":   func(_ *Retrier, request, _ context.CancelCauseFunc) { request(ErrTimeout) },

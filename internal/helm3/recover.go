@@ -87,7 +87,11 @@ func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOption
 	if err != nil {
 		return nil, err
 	}
-	suspects := suspectsOf(rel)
+	tested, err := o.tested(rel)
+	if err != nil {
+		return nil, err
+	}
+	suspects := suspectsOf(rel, tested)
 	recovery := &Recovery{Release: name, Revision: rel.Version, Was: rel.Info.Status, Status: rel.Info.Status, Description: rel.Info.Description}
 	if failedBecause[rel.Info.Status] == "" && !suspects.any {
 		return recovery, nil
@@ -103,7 +107,7 @@ func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOption
 	if rel, err = o.cfg.Releases.Get(name, rel.Version); err != nil {
 		return nil, err
 	}
-	suspects = suspectsOf(rel)
+	suspects = suspectsOf(rel, tested)
 	recovery.Was, recovery.Status, recovery.Description = rel.Info.Status, rel.Info.Status, rel.Info.Description
 	if failedBecause[rel.Info.Status] == "" && !suspects.any {
 		return recovery, nil
@@ -155,10 +159,30 @@ type suspects struct {
 	began time.Time
 }
 
+// tested returns when tests of a release began of which its status tells nothing: their
+// lease is left. It's zero if none is.
+func (o *Operation) tested(rel *release.Release) (time.Time, error) {
+	client, err := o.leases(rel.Namespace)
+	if err != nil {
+		return time.Time{}, err
+	}
+	left, err := client.Get(o.ctx, leaseName(rel.Name), metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
+		return time.Time{}, nil
+	case err != nil:
+		return time.Time{}, fmt.Errorf("reading the lease of release %s: %w", rel.Name, err)
+	case !covers(left, rel.Version, []string{"test"}) || left.Spec.AcquireTime == nil:
+		return time.Time{}, nil
+	}
+	return left.Spec.AcquireTime.Time, nil
+}
+
 // suspectsOf returns the hooks that the dead operation on a release may have run: of the
-// operation that its status tells of, those that have not ended since it began, else
-// those that the record says to run, or to be unknown, and those beside them.
-func suspectsOf(rel *release.Release) suspects {
+// operation that its status tells of, or of tests that began when tested says, those that
+// have not ended since it began, else those that the record says to run, or to be unknown,
+// and those beside them.
+func suspectsOf(rel *release.Release, tested time.Time) suspects {
 	var s suspects
 	var of []release.HookEvent
 	for _, h := range rel.Hooks {
@@ -183,6 +207,12 @@ func suspectsOf(rel *release.Release) suspects {
 		of, s.began = []release.HookEvent{pending.pre, pending.post}, rel.Info.LastDeployed.Time
 	case rel.Info.Status == release.StatusUninstalling:
 		of, s.began = []release.HookEvent{release.HookPreDelete, release.HookPostDelete}, rel.Info.Deleted.Time
+	}
+	if !tested.IsZero() {
+		s.any, of = true, append(of, release.HookTest)
+		if s.began.IsZero() || tested.Before(s.began) {
+			s.began = tested
+		}
 	}
 	for _, h := range rel.Hooks {
 		ended := h.LastRun.Phase == release.HookPhaseSucceeded || h.LastRun.Phase == release.HookPhaseFailed
