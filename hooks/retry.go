@@ -194,6 +194,7 @@ type attempts struct {
 	request *http.Request
 
 	failed    time.Time // when the first attempt did; zero if none has
+	internal  time.Time // when the first one did with status 500
 	notBefore time.Time // the server's time before the first one that may have been carried out
 	lost      time.Time // when that one was made; zero: there was none
 	outcome   outcome   // of the last one
@@ -238,11 +239,12 @@ func (a *attempts) make() (*http.Response, error) {
 				delay = max(delay, time.Duration(seconds)*time.Second)
 			}
 		}
-		if patience > 0 && time.Since(a.failed)+delay > patience {
+		left := a.left(response, patience)
+		if patience > 0 && left < delay {
 			return a.giveUp(response, err)
 		}
 		discard(response)
-		a.warn(patience)
+		a.warn(patience > 0, left)
 		if done := a.pause(delay); done != nil {
 			return nil, a.ended(done)
 		}
@@ -269,6 +271,22 @@ func (a *attempts) gate() error {
 
 // errGate is why a request was never made.
 var errGate = errors.New("nothing could be changed meanwhile")
+
+// left returns for how much longer a request is made again that would be for as long as
+// given: of status 500 from when it was first met, since before nothing could pass.
+func (a *attempts) left(response *http.Response, patience time.Duration) time.Duration {
+	if response == nil || response.StatusCode != http.StatusInternalServerError {
+		return patience - time.Since(a.failed)
+	}
+	if a.internal.IsZero() {
+		a.internal = time.Now()
+	}
+	left := patience - time.Since(a.internal)
+	if a.Patience > 0 {
+		left = min(left, a.Patience-time.Since(a.failed))
+	}
+	return left
+}
 
 // attempt makes a request once, and reads the answer to its end: a connection may
 // break within it.
@@ -606,7 +624,7 @@ func sameSpec(a, b *unstructured.Unstructured) bool {
 }
 
 // warn says that a request has been failing, once it has for some time.
-func (a *attempts) warn(patience time.Duration) {
+func (a *attempts) warn(ends bool, left time.Duration) {
 	if a.warned || time.Since(a.failed) < warnAfter {
 		return
 	}
@@ -618,8 +636,8 @@ func (a *attempts) warn(patience time.Duration) {
 	}
 	a.since = a.failed
 	until := "until it does"
-	if patience > 0 {
-		until = fmt.Sprintf("for up to %v more", (patience - time.Since(a.failed)).Round(time.Second))
+	if ends {
+		until = fmt.Sprintf("for up to %v more", left.Round(time.Second))
 	}
 	a.Warn(fmt.Sprintf("the API server doesn't answer (%s %s: %v); trying again %s", a.request.Method, resourceOf(a.request.URL), a.last, until))
 }

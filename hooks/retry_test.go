@@ -73,6 +73,9 @@ func until(t time.Duration, bad, good func() (*http.Response, error)) transportF
 	}
 }
 
+// always answers so whatever the request.
+func (f transportFunc) always() (*http.Response, error) { return f(0, nil) }
+
 func fails(err error) func() (*http.Response, error) {
 	return func() (*http.Response, error) { return nil, err }
 }
@@ -146,6 +149,20 @@ func TestRetry(t *testing.T) {
 			options: RetryOptions{Patience: time.Minute, InternalErrors: 30 * time.Second},
 			answer:  func() transportFunc { return until(time.Second, answers(500), answers(200)) },
 			code:    200, took: [2]time.Duration{time.Second, 2 * time.Second},
+		},
+		"and after the server was away, too": {
+			options: RetryOptions{Patience: 2 * time.Minute, InternalErrors: 30 * time.Second},
+			answer: func() transportFunc {
+				return until(40*time.Second, fails(refusedConnection), until(42*time.Second, answers(500), answers(200)).always)
+			},
+			code: 200, took: [2]time.Duration{42 * time.Second, 54 * time.Second},
+			warned: []string{"for up to 1m5", "answers again"},
+		},
+		"but not for ever": {
+			options: RetryOptions{InternalErrors: 30 * time.Second},
+			answer:  func() transportFunc { return until(time.Hour, answers(500), answers(200)) },
+			code:    500, took: [2]time.Duration{20 * time.Second, 30 * time.Second},
+			warned: []string{"for up to 2"},
 		},
 		"an extension may be gone for ever": {
 			path:    "/apis/metrics.k8s.io/v1beta1",
