@@ -31,7 +31,8 @@ func noise(seed byte) []byte {
 func drawHostileHooks(t *rapid.T) []*Hook {
 	kinds := []string{"Job", "Pod", "ConfigMap", "ServiceAccount", "CustomResourceDefinition", "Widget", "Aardvark", "", "List"}
 	name := rapid.SampledFrom([]string{"a", "b", "B", "", "\x00", "ä"})
-	events := rapid.SliceOfN(rapid.SampledFrom([]Event{"pre-install", "post-install", "test", ""}), 0, 3)
+	events := rapid.SampledFrom([][]Event{{"pre-install"}, {"post-install", "pre-install"}, {"pre-install", "test", "pre-install"}, {"test"}, {""}, {}})
+	weight := rapid.SampledFrom([]int{0, 0, 0, 1, -1, math.MinInt, math.MaxInt})
 	values := [][2]string{
 		{SlotsAnnotation, "1"},
 		{SlotsAnnotation, "2"},
@@ -47,7 +48,7 @@ func drawHostileHooks(t *rapid.T) []*Hook {
 		h := newHook(
 			rapid.SampledFrom(kinds).Draw(t, "kind"),
 			name.Draw(t, "name"),
-			rapid.SampledFrom([]int{0, 1, -1, 5, math.MinInt, math.MaxInt}).Draw(t, "weight"),
+			weight.Draw(t, "weight"),
 		)
 		h.Events = events.Draw(t, "events")
 		h.Objects[0].SetNamespace(rapid.SampledFrom([]string{"", "ns", "other"}).Draw(t, "namespace"))
@@ -66,11 +67,11 @@ func drawHostileHooks(t *rapid.T) []*Hook {
 		}
 		return h
 	})
-	return rapid.SliceOfN(hook, 0, 16).Draw(t, "hooks")
+	return rapid.SliceOfN(hook, 0, 24).Draw(t, "hooks")
 }
 
 func FuzzNewPlan(f *testing.F) {
-	for seed := range byte(8) {
+	for seed := range byte(32) {
 		f.Add(noise(seed))
 	}
 	f.Fuzz(rapid.MakeFuzz(func(t *rapid.T) {
@@ -171,6 +172,9 @@ func checkPlan(t *rapid.T, plan *Plan, all []*Hook, slots int) {
 			}
 			for _, step := range stage.Steps {
 				work = work || step.Hook.RunsToCompletion()
+			}
+			if j > 0 && stage.Kind != "" && compareKinds(tier.Stages[j-1].Kind, stage.Kind) >= 0 {
+				t.Fatalf("weight %d: kind %q comes after %q", tier.Weight, stage.Kind, tier.Stages[j-1].Kind)
 			}
 			for k, step := range stage.Steps {
 				checkStep(t, plan, tier, stage, k)

@@ -141,6 +141,13 @@ func TestNewPlanRefusesAnnotations(t *testing.T) {
 			t.Errorf("NewPlan with %s=%q: got %v, %v, want error %q", test.key, test.value, plan, err, test.want)
 		}
 	}
+	// Of several the same one is named each time, whatever the order of a map.
+	for range 20 {
+		_, err := NewPlan("pre-install", []*Hook{newHook("Job", "bad", 0, SlotsAnnotation, "0", "parallel-hooks/a", "1", "parallel-hooks/b", "1")}, 2)
+		if want := "parallel-hooks/a:"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Fatalf("NewPlan with several bad annotations: got %v, want an error about %s", err, want)
+		}
+	}
 }
 
 // drawHooks draws hooks in the order of a release record: stable by kind.

@@ -24,7 +24,7 @@ var hostileTexts = []string{
 	"\x1b[2J\x1b[31mred\x1b[0m\x1b]0;title\x07",
 	"\x1b[5A\x1b[J", "\r\x1b[J", // as a live display's own
 	"\x9b2J", "\u009b2J\u0085\u008d", "\x7f\b\b\v\f\r\x00",
-	"\u202eevil\u202c \u2066a\u2069 \u200f\u061c\u200e", "\u2028\u2029\ufeff\u00ad\u200b",
+	"\u202eevil\u202c \u2066a\u2069 \u200f\u061c\u200e", "\u2028\u2029\ufeff\u00ad\u200b\U000e0041\U0010ffff",
 	"\xff\xc3\xed\xa0\x80\xf4\x90\x80\x80", "\ufffd", "%s%d%!", "a\tb\n\tc\r\nd", "数据\u0301\u20dd👩‍👩‍👧", "\"'\\<>&",
 	"",
 }
