@@ -163,7 +163,10 @@ func (p *program) warn(message string) {
 // show it as text: names in errors and warnings are a chart's or the cluster's. What a
 // display writes is its own matter. Where hooks run one after another, and nothing but
 // Helm's is shown, it stays as in Helm.
-func (p *program) escape() { p.ErrOut.(*lockedWriter).escape() }
+func (p *program) escape() {
+	p.ErrOut.(*lockedWriter).escape()
+	log.SetOutput(p.ErrOut) // by which Helm's library tells of values, say
+}
 
 // displayOut is stderr for a display.
 func (p *program) displayOut() io.Writer { return unescaped{p.ErrOut.(*lockedWriter)} }

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"log"
+	"os"
 	"strings"
 	"testing"
 
@@ -18,12 +21,20 @@ import (
 type hostileHelm struct{ plainHelm }
 
 func (hostileHelm) Install(context.Context, *action.Install, *chart.Chart, map[string]any) (*release.Release, error) {
+	log.Print("warning: \x1b[2J")
 	return nil, errors.New("1 error occurred:\n\t* job \x1b[2J\u202e\x9b failed\r\n")
 }
 
 func TestErrorsAreEscapedButInHelmsOwnWay(t *testing.T) {
 	const asIs = "Error: INSTALLATION FAILED: 1 error occurred:\n\t* job \x1b[2J\u202e\x9b failed\r\n\n"
-	const escaped = "Error: INSTALLATION FAILED: 1 error occurred:\n\t* job \\x1b[2J\\u202e\\x9b failed\n\n"
+	log.SetOutput(io.Discard)
+	flags := log.Flags()
+	log.SetFlags(0)
+	t.Cleanup(func() {
+		log.SetOutput(os.Stderr)
+		log.SetFlags(flags)
+	})
+	const escaped = "warning: \\x1b[2J\nError: INSTALLATION FAILED: 1 error occurred:\n\t* job \\x1b[2J\\u202e\\x9b failed\n\n"
 	for _, test := range []struct {
 		args []string
 		want string
