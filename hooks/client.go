@@ -74,6 +74,8 @@ type Client struct {
 	// crds are the CustomResourceDefinitions that this run has created, by
 	// the kind that they define.
 	crds map[schema.GroupKind]*crd
+	// named are the names that the server chose for objects, by metadata.generateName.
+	named map[*unstructured.Unstructured]string
 }
 
 type watchKey struct {
@@ -143,6 +145,7 @@ func newClient(ctx context.Context, cancel context.CancelFunc, config *rest.Conf
 		shared:  map[watchKey]*sharedWatch{},
 		jobPods: map[string]*podWatch{},
 		crds:    map[schema.GroupKind]*crd{},
+		named:   map[*unstructured.Unstructured]string{},
 	}, nil
 }
 
@@ -417,6 +420,9 @@ func (c *Client) createObject(ctx context.Context, t target, e *execution) error
 	if err == nil {
 		if late {
 			expect(created.GetName())
+			c.mu.Lock()
+			c.named[t.object] = created.GetName()
+			c.mu.Unlock()
 		}
 		err = c.begin(ctx, s, created)
 		if late && err == nil {
@@ -686,6 +692,13 @@ func endOf(o *unstructured.Unstructured) (done bool, at time.Time, err error) {
 	return true, at, err
 }
 
+// nameOf returns the name that an object has got; empty if it has none yet.
+func (c *Client) nameOf(t target) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return cmp.Or(t.key.name, c.named[t.object])
+}
+
 // pods returns the pods that a hook's objects are or have started.
 func (c *Client) pods(ctx context.Context, h *Hook) ([]corev1.Pod, error) {
 	targets, err := c.targets(ctx, h)
@@ -697,9 +710,9 @@ func (c *Client) pods(ctx context.Context, h *Hook) ([]corev1.Pod, error) {
 		var options metav1.ListOptions
 		switch t.object.GetKind() {
 		case "Job":
-			options.LabelSelector = jobNameLabel + "=" + t.key.name
+			options.LabelSelector = jobNameLabel + "=" + c.nameOf(t)
 		case "Pod":
-			options.FieldSelector = fields.OneTermEqualSelector("metadata.name", t.key.name).String()
+			options.FieldSelector = fields.OneTermEqualSelector("metadata.name", c.nameOf(t)).String()
 		default:
 			continue
 		}
@@ -840,7 +853,7 @@ func (c *Client) jobs(ctx context.Context, h *Hook) (map[types.UID]*unstructured
 		if t.object.GroupVersionKind().GroupKind() != jobKind {
 			continue
 		}
-		job, err := t.resource.Get(ctx, t.key.name, metav1.GetOptions{})
+		job, err := t.resource.Get(ctx, c.nameOf(t), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			continue
 		}

@@ -167,10 +167,13 @@ var (
 // identities name the objects in the cluster that the hook is, so that two hooks
 // which share an object can be told from two that don't.
 func (h *Hook) identities() []string {
-	ids := make([]string, len(h.Objects))
-	for i, o := range h.Objects {
+	ids := make([]string, 0, len(h.Objects))
+	for _, o := range h.Objects {
+		if o.GetName() == "" {
+			continue // with metadata.generateName each is an object of its own
+		}
 		group := o.GroupVersionKind().Group
-		ids[i] = strings.Join([]string{group, o.GetKind(), cmp.Or(o.GetNamespace(), h.Namespace), o.GetName()}, "\x00")
+		ids = append(ids, strings.Join([]string{group, o.GetKind(), cmp.Or(o.GetNamespace(), h.Namespace), o.GetName()}, "\x00"))
 	}
 	return ids
 }
