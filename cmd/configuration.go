@@ -13,6 +13,8 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
 )
 
 // configure prepares cfg for the cluster, namespace and storage that flags and
@@ -31,6 +33,7 @@ func (p *program) configure(cfg *action.Configuration) error {
 	if err := cfg.Init(p.settings.RESTClientGetter(), p.settings.Namespace(), storage, p.debug); err != nil {
 		return storageError(storage, err)
 	}
+	helm3.WarnOfRecords(cfg, p.settings.Namespace(), p.warn)
 	cfg.SetHookOutputFunc(func(_, _, _ string) io.Writer { return p.ErrOut })
 	if memory, ok := cfg.Releases.Driver.(*driver.Memory); ok {
 		return p.loadReleases(cfg, memory)

@@ -420,6 +420,7 @@ func TestRetryGate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				operation, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
 				if test.opens > time.Hour {
 					defer time.AfterFunc(30*time.Second, func() { cancel(ErrTimeout) }).Stop()
 				}
