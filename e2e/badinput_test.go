@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -62,6 +64,24 @@ func testChart(name string) func(*session) string {
 	return func(*session) string { return chartPath(name) }
 }
 
+// hooksChart is a chart with a ConfigMap as its only hook, and a file called noise.
+func hooksChart(hook, noise string) func(*session) string {
+	return func(s *session) string {
+		return s.chart("-- Chart.yaml --\napiVersion: v2\nname: hooks\nversion: 1.0.0\n-- noise --\n" + noise +
+			"\n-- templates/hook.yaml --\napiVersion: v1\nkind: ConfigMap\n" + hook + "\n")
+	}
+}
+
+// noise returns text that can't be compressed much.
+func noise(length int) string {
+	raw := make([]byte, length)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range raw {
+		raw[i] = byte(random.Uint32())
+	}
+	return base64.StdEncoding.EncodeToString(raw)
+}
+
 // TestBadInput gives the plugin and helm the same input, each in a namespace of its own: one error, Helm's own, and
 // just that left behind which helm leaves.
 func TestBadInput(t *testing.T) {
@@ -116,6 +136,12 @@ func TestBadInput(t *testing.T) {
 		}, want: "invalid ownership metadata"},
 		{name: "manifest that the server rejects", chart: testChart("edges"), flags: []string{"--set=rejectedManifest=true"}, want: `ConfigMap "rejected" is invalid`, record: true},
 		{name: "hook that the server rejects", chart: testChart("edges"), flags: []string{"--set=rejectedHook=true"}, want: `Job.batch "rejected" is invalid`, record: true},
+		{name: "hook without a name", chart: hooksChart("metadata: {annotations: {helm.sh/hook: pre-install}}", ""), want: "resource name may not be empty", record: true, other: true},
+		{name: "hook that gets another name each time", chart: hooksChart("metadata: {generateName: a-, annotations: {helm.sh/hook: pre-install}}", ""), want: "resource name may not be empty", record: true, other: true},
+		{name: "hook without a name, and none that deletes it", chart: hooksChart("metadata: {annotations: {helm.sh/hook: pre-install, helm.sh/hook-delete-policy: hook-failed}}", ""), want: "name or generateName is required", record: true},
+		{name: "name that is too long", chart: hooksChart("metadata: {name: "+strings.Repeat("a", 254)+", annotations: {helm.sh/hook: pre-install}}", ""), want: "must be no more than 253 characters", record: true},
+		{name: "hook that is too large", chart: hooksChart("metadata: {name: large, annotations: {helm.sh/hook: pre-install}}\ndata: {large: {{ repeat 5000000 \"x\" }}}", ""), want: "Request entity too large: limit is 3145728", record: true},
+		{name: "hook that is too large for the record", chart: hooksChart("metadata: {name: large, annotations: {helm.sh/hook: pre-install}}\ndata: {large: {{ .Files.Get \"noise\" }}}", noise(900_000)), want: "Too long: may not be more than 1048576 bytes"},
 		{name: "hook of an unknown kind", chart: testChart("edges"), flags: []string{"--set=unknownKind=true"}, want: `no matches for kind "Gadget" in version "nowhere.example.com/v1"`, record: true},
 		{name: "no permission to have records", prepare: may(configMaps), want: `cannot create resource "secrets"`},
 		{name: "no permission to write records", prepare: may(rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "list"}}, configMaps), want: `cannot create resource "secrets"`},
