@@ -83,7 +83,7 @@ faults: $(BINARIES) ## Have every command meet every fault at every moment; writ
 	cd e2e && go test -count=1 -timeout 60m ./faults -whole -write
 
 soak: $(BINARIES) ## Run 2000 hooks in a release, ten releases side by side and 200 operations one after another.
-	cd e2e && go test -count=1 -v -timeout 60m ./soak -whole
+	cd e2e && go test -count=1 -v -parallel 10 -timeout 60m ./soak -whole
 
 # BENCH_KUBECONFIG names another cluster to use, ROWS the rows to measure, as a regular expression, REPEAT how often.
 bench: $(if $(BENCH_KUBECONFIG),$(BIN)/helm,$(BINARIES)) ## Compare the plugin with helm and with the floor; writes docs/benchmarks.md.

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -224,9 +225,19 @@ func (s *session) prepareFor(command, values string) (args func(release string) 
 			s.must(s.helm(append([]string{"upgrade", release, chart, "--no-hooks", "--set", "second=true"}, flags(release)...)...))
 		}
 	}
+	if command == "recover" {
+		for _, release := range []string{"app", "bad"} {
+			c := s.start("helm-parallel-hooks", append(flags(release), "upgrade", release, chart, "--hook-parallelism", "4")...)
+			s.awaitJob(release+"-job", func(*batchv1.Job) bool { return true })
+			c.kill()
+			s.expireLease(release)
+		}
+	}
 	return func(release string) []string {
 		args := []string{command, release}
 		switch command {
+		case "recover":
+			return args
 		case "upgrade":
 			// One revision is too many then.
 			args = append(append(args, chart, "--history-max", "2"), flags(release)...)
@@ -248,7 +259,7 @@ func TestRoleIsEnough(t *testing.T) {
 	t.Parallel()
 	documented := tableIn(section(t, "## What it needs in the cluster"))
 	rules := documentedRole(t)
-	for column, command := range []string{"install", "upgrade", "rollback", "uninstall", "test", "plan", "timeline"} {
+	for column, command := range []string{"install", "upgrade", "rollback", "uninstall", "test", "plan", "timeline", "recover"} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()
 			s := newSession(t)
@@ -262,7 +273,7 @@ func TestRoleIsEnough(t *testing.T) {
 					line = append(line, "--hook-logs", logs)
 				}
 				got := s.plugin(line...)
-				fails := release == "bad" && command != "plan" && command != "timeline"
+				fails := release == "bad" && !slices.Contains([]string{"plan", "timeline", "recover"}, command)
 				if fails != (got.code != 0) {
 					t.Errorf("want it to fail: %v; got: %v", fails, got)
 				}
@@ -325,6 +336,15 @@ func lacks(text string) func(result, audit.Trail) bool {
 	return func(got result, _ audit.Trail) bool { return !strings.Contains(got.stderr, text) }
 }
 
+// isWithoutLease says that no request with a verb on Leases was granted.
+func isWithoutLease(verb string) func(result, audit.Trail) bool {
+	return func(got result, requests audit.Trail) bool {
+		return got.code == 0 && len(requests.Where(func(r audit.Request) bool {
+			return r.Resource == "leases" && r.Verb == verb && r.Code < http.StatusMultipleChoices
+		})) == 0
+	}
+}
+
 // witnesses are for each right of the Role, as in "get secrets".
 var witnesses = map[string]witness{
 	"create secrets": {},
@@ -338,6 +358,9 @@ var witnesses = map[string]witness{
 	"patch configmaps":       {command: "upgrade"},
 	"delete configmaps":      {command: "uninstall", says: "failed to delete release: app"}, // Helm's words
 	"create serviceaccounts": {}, "delete serviceaccounts": {},
+	"get serviceaccounts": {command: "recover", degrades: func(got result, _ audit.Trail) bool {
+		return got.code == 0 && strings.Contains(got.stdout, "no permission to look")
+	}},
 	"create jobs": {}, "delete jobs": {},
 	"watch jobs":  {values: "duration=5s", degrades: isPolled("jobs/app-job")},
 	"list jobs":   {values: "duration=5s", lost: true, degrades: isPolled("jobs/app-job")},
@@ -358,6 +381,11 @@ var witnesses = map[string]witness{
 	"get pods/log": {release: "bad", degrades: lacks("last lines of pod bad-job-")},
 	"list events":  {values: "waiting=ContainerCreating", flags: []string{"--timeout=8s"}, degrades: lacks(`Pulling image \"none\"`)},
 	"watch events": {values: "waiting=ContainerCreating", flags: []string{"--timeout=8s"}, degrades: lacks(`Pulling image \"none\"`)},
+	// Without an update a lease is given up again.
+	"get leases":    {degrades: isWithoutLease("update")},
+	"create leases": {degrades: isWithoutLease("update")},
+	"update leases": {degrades: isWithoutLease("update")},
+	"delete leases": {degrades: isWithoutLease("delete")},
 }
 
 // TestRoleIsMinimal: without any single right of the Role a command fails and says which one is missing, or does its

@@ -155,12 +155,18 @@ func (c *cell) environment(kubeconfig string) []string {
 // tryHelm runs the real helm, which knows of no proxy.
 func (c *cell) tryHelm(args ...string) error {
 	c.t.Helper()
+	return c.try("helm", args...)
+}
+
+// try runs a program to whom nothing happens.
+func (c *cell) try(program string, args ...string) error {
+	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 3*time.Minute)
 	defer cancel()
-	helm := exec.CommandContext(ctx, filepath.Join(bed.bin, "helm"), args...)
-	helm.Env = c.environment(bed.plane.Kubeconfig)
-	if out, err := helm.CombinedOutput(); err != nil {
-		return fmt.Errorf("helm %s: %w\n%s", strings.Join(args, " "), err, out)
+	command := exec.CommandContext(ctx, filepath.Join(bed.bin, program), args...)
+	command.Env = c.environment(bed.plane.Kubeconfig)
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, out)
 	}
 	return nil
 }

@@ -336,13 +336,9 @@ func (c *cell) judgeHelm() {
 	c.t.Helper()
 	upgrade := []string{"upgrade", releaseName, bed.chart, "--install", "--no-hooks", "--disable-openapi-validation"}
 	if c.fault.fails {
-		// A command that couldn't reach the cluster couldn't take back its claim on the release either. Then helm
-		// refuses until a person has rolled back or uninstalled.
-		if c.tryHelm(upgrade...) == nil {
-			return
-		}
-		if err := c.tryHelm("uninstall", releaseName, "--no-hooks"); err != nil {
-			c.problem("helm can't go on: %v", err)
+		// A command that couldn't reach the cluster couldn't take back its claim on the release either.
+		if err := c.try("helm-parallel-hooks", "recover", releaseName, "--wait", "2m"); err != nil && !strings.Contains(err.Error(), "release: not found") {
+			c.problem("recover can't put it right: %v", err)
 		}
 	} else if c.code != 0 || !c.purges() {
 		if err := c.tryHelm("status", releaseName); err != nil && c.command.revisions > 0 {

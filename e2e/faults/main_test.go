@@ -100,6 +100,8 @@ func run(m *testing.M) (code int, err error) {
 	}
 	code = m.Run()
 	if *write {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the first one was for the start
+		defer cancel()
 		err = writeReport(ctx)
 	}
 	return code, err

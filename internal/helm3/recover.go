@@ -311,7 +311,7 @@ func (o *Operation) inspect(rel *release.Release, suspects suspects, began time.
 	}
 	defer cluster.Close()
 	patience := time.Now().Add(opts.Wait)
-	found := map[*release.Hook]*hooks.Found{}
+	found, denied := map[*release.Hook]*hooks.Found{}, map[*release.Hook]bool{}
 	for told := false; ; told = true {
 		runs := 0
 		for _, h := range all.hooks {
@@ -320,7 +320,8 @@ func (o *Operation) inspect(rel *release.Release, suspects suspects, began time.
 				continue
 			}
 			what, err := cluster.Find(o.ctx, h, began)
-			if err != nil && !isUnmapped(err) {
+			denied[origin] = apierrors.IsForbidden(err)
+			if err != nil && !denied[origin] && !isUnmapped(err) {
 				return nil, fmt.Errorf("looking for hook %s: %w", h, err)
 			}
 			found[origin] = what
@@ -340,9 +341,14 @@ func (o *Operation) inspect(rel *release.Release, suspects suspects, began time.
 	}
 	var recovered []RecoveredHook
 	for _, h := range suspects.hooks {
-		if r := settle(h, found[h], suspects.began); r != nil {
-			recovered = append(recovered, *r)
+		r := settle(h, found[h], suspects.began)
+		if r == nil {
+			continue
 		}
+		if denied[h] {
+			r.Found = "no permission to look"
+		}
+		recovered = append(recovered, *r)
 	}
 	return recovered, nil
 }
