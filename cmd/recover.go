@@ -2,14 +2,17 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"helm.sh/helm/v3/cmd/helm/require"
 	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/storage/driver"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
@@ -132,11 +135,25 @@ func writeRecovery(out io.Writer, r *helm3.Recovery) error {
 // waited for, since the upgrade would delete them.
 func (u *upgrade) recoverFirst(name string) error {
 	recovery, err := u.recover(u.cfg, name, helm3.RecoverOptions{Wait: u.upgrading.Timeout})
+	if errors.Is(err, driver.ErrReleaseNotFound) {
+		return nil // of which the upgrade has its own words
+	}
 	if err != nil {
 		return fmt.Errorf("recovering release %s: %w", name, err)
 	}
-	if !recovery.Recovered() {
-		return nil
+	if recovery.Recovered() {
+		if err := writeRecovery(u.ErrOut, recovery); err != nil {
+			return err
+		}
 	}
-	return writeRecovery(u.ErrOut, recovery)
+	var running []string
+	for _, h := range recovery.Hooks {
+		if h.MayRun {
+			running = append(running, h.Kind+"/"+h.Name)
+		}
+	}
+	if len(running) > 0 {
+		return fmt.Errorf("hooks of the operation that died may still be running, and an upgrade could run them twice: %s; wait for them, or delete them, and try again", strings.Join(running, ", "))
+	}
+	return nil
 }

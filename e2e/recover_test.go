@@ -241,14 +241,21 @@ func TestRecoverWithoutALease(t *testing.T) {
 func TestUpgradeRecovers(t *testing.T) {
 	t.Parallel()
 	s := newSession(t)
-	s.must(s.helm("install", "shop", chartPath("tiers"), "--set-json", "tiers=[]"))
 	upgrade := []string{"upgrade", "--install", "shop", chartPath("tiers"), "--hook-parallelism", "4", "--set", "event=pre-upgrade"}
+	s.must(s.plugin(slices.Concat(upgrade, []string{"--recover", "--set-json", "tiers=[]"})...)) // of which there is nothing yet
 	long := slices.Concat(upgrade, []string{"--set-json", `tiers=[{"jobs":2,"duration":"1h"}]`})
 	c := s.start("helm-parallel-hooks", long...)
 	s.awaitJob("job-0-01", func(*batchv1.Job) bool { return true })
 	c.kill()
 	s.expireLease("shop")
 
+	impatient := s.plugin(slices.Concat(upgrade, []string{"--recover", "--timeout", "3s", "--set-json", "tiers=[]"})...)
+	if impatient.code != 1 || !strings.Contains(impatient.stderr, "hooks of the operation that died may still be running, and an upgrade could run them twice: Job/job-0-00, Job/job-0-01;") {
+		t.Errorf("while hooks run: %v", impatient)
+	}
+	if last := s.release("shop"); last.Version != 2 || last.Info.Status != release.StatusFailed {
+		t.Errorf("while hooks run: revision %d is %s, want revision 2 to have failed", last.Version, last.Info.Status)
+	}
 	stderr := newScreen()
 	short := s.startOn(newScreen(), stderr, "helm-parallel-hooks", slices.Concat(upgrade, []string{"--recover", "--set-json", `tiers=[{"jobs":2,"duration":"0s"}]`})...)
 	stderr.await(short, "for hooks that still run: 2")

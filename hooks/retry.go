@@ -26,8 +26,9 @@ import (
 
 // RetryOptions say for how long requests are made again.
 type RetryOptions struct {
-	// Patience is for how long a request is made again, counted from its first
-	// failure. 0: for as long as its context lasts.
+	// Patience is for how long a request is made again, counted from when requests
+	// began to fail of which none was answered since. 0: for as long as its
+	// context lasts.
 	Patience time.Duration
 	// InternalErrors is the same for answers with status 500, which may pass (a
 	// webhook is being replaced, etcd elects a leader) or not. 0: they are
@@ -71,9 +72,13 @@ type retrying struct {
 	ctx context.Context
 
 	mu sync.Mutex
+	// silent is since when requests have failed and none was answered, and failed
+	// when the last one did; silent is zero if it was answered.
+	silent, failed time.Time
 	// failing is how many requests have failed for longer than [warnAfter].
 	failing int
-	since   time.Time
+	// told is since when they have, once that was told and until they don't.
+	told time.Time
 }
 
 // warnAfter is how long a request fails before that's worth a word.
@@ -122,7 +127,8 @@ func (r *Retrier) earliest() time.Time {
 	if r.date.IsZero() {
 		return r.date
 	}
-	return r.date.Add(time.Since(r.dated))
+	// One of the clocks stands still while the machine sleeps.
+	return r.date.Add(max(time.Since(r.dated), time.Now().Round(0).Sub(r.dated.Round(0))))
 }
 
 func (r *Retrier) noteTime(response *http.Response) {
@@ -164,7 +170,7 @@ func (t *retryingTransport) RoundTrip(request *http.Request) (*http.Response, er
 		defer func() { _ = request.Body.Close() }() // attempts read copies
 	}
 	active := t.retrier.current()
-	if active == nil || isStream(request.URL) || request.Body != nil && request.GetBody == nil {
+	if active == nil || request.Method == http.MethodGet && isStream(request.URL) || request.Body != nil && request.GetBody == nil {
 		response, err := t.base.RoundTrip(request)
 		if err == nil {
 			t.retrier.noteTime(response)
@@ -173,9 +179,7 @@ func (t *retryingTransport) RoundTrip(request *http.Request) (*http.Response, er
 	}
 	a := &attempts{retryingTransport: t, retrying: active, request: request}
 	response, err := a.make()
-	if a.warned {
-		active.recovered(err == nil && a.outcome == answered)
-	}
+	active.ended(a, err == nil && a.outcome == answered)
 	return response, err
 }
 
@@ -184,7 +188,7 @@ func isStream(u *url.URL) bool {
 	if watch, _ := strconv.ParseBool(u.Query().Get("watch")); watch {
 		return true
 	}
-	return strings.HasSuffix(u.Path, "/log")
+	return strings.Contains(u.Path, "/pods/") && strings.HasSuffix(u.Path, "/log")
 }
 
 // attempts are those for one request.
@@ -229,6 +233,7 @@ func (a *attempts) make() (*http.Response, error) {
 		if a.failed.IsZero() {
 			a.failed = time.Now()
 		}
+		a.noteFailure()
 		a.last = err
 		if response != nil {
 			a.last = fmt.Errorf("the server answered %s", response.Status)
@@ -264,7 +269,7 @@ func (a *attempts) gate() error {
 	defer context.AfterFunc(a.ctx, func() { cancel(context.Cause(a.ctx)) })()
 	if a.Patience > 0 {
 		begin := time.Now()
-		defer time.AfterFunc(a.Patience, func() { cancel(&NoAnswerError{time.Since(begin), errGate}) }).Stop()
+		defer time.AfterFunc(a.Patience, func() { cancel(&NoAnswerError{After: time.Since(begin), err: errGate}) }).Stop()
 	}
 	return a.Gate(ctx, a.request)
 }
@@ -275,17 +280,32 @@ var errGate = errors.New("nothing could be changed meanwhile")
 // left returns for how much longer a request is made again that would be for as long as
 // given: of status 500 from when it was first met, since before nothing could pass.
 func (a *attempts) left(response *http.Response, patience time.Duration) time.Duration {
+	a.retrying.mu.Lock()
+	silent := time.Since(a.silent)
+	a.retrying.mu.Unlock()
 	if response == nil || response.StatusCode != http.StatusInternalServerError {
-		return patience - time.Since(a.failed)
+		return patience - silent
 	}
 	if a.internal.IsZero() {
 		a.internal = time.Now()
 	}
 	left := patience - time.Since(a.internal)
 	if a.Patience > 0 {
-		left = min(left, a.Patience-time.Since(a.failed))
+		left = min(left, a.Patience-silent)
 	}
 	return left
+}
+
+// silenceGap is for how long nothing may be asked in a time without an answer.
+const silenceGap = time.Minute
+
+func (r *retrying) noteFailure() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.silent.IsZero() || time.Since(r.failed) > silenceGap {
+		r.silent = time.Now()
+	}
+	r.failed = time.Now()
 }
 
 // attempt makes a request once, and reads the answer to its end: a connection may
@@ -382,13 +402,21 @@ func (a *attempts) pause(delay time.Duration) error {
 
 // ended returns the error of a request for which there's no time any more.
 func (a *attempts) ended(why error) error {
-	return fmt.Errorf("%w: %w", why, &NoAnswerError{time.Since(a.failed), a.last})
+	return fmt.Errorf("%w: %w", why, a.noAnswer(a.last))
+}
+
+func (a *attempts) noAnswer(err error) *NoAnswerError {
+	return &NoAnswerError{After: time.Since(a.failed), Acted: !a.lost.IsZero(), err: err}
 }
 
 // giveUp returns what the last attempt brought.
 func (a *attempts) giveUp(response *http.Response, err error) (*http.Response, error) {
-	if err != nil {
-		return nil, &NoAnswerError{time.Since(a.failed), err}
+	switch {
+	case err != nil:
+		return nil, a.noAnswer(err)
+	case a.request.Method == http.MethodPost && response.StatusCode != http.StatusTooManyRequests && response.StatusCode != http.StatusInternalServerError:
+		discard(response)
+		return nil, a.noAnswer(a.last)
 	}
 	response.Header.Del("Retry-After") // by which client-go would begin anew
 	return response, nil
@@ -405,6 +433,8 @@ func discard(response *http.Response) {
 type NoAnswerError struct {
 	// After is for how long it was tried.
 	After time.Duration
+	// Acted says that the server may have done what it was asked for.
+	Acted bool
 	err   error
 }
 
@@ -455,6 +485,19 @@ func (a *attempts) settle(response *http.Response) (*http.Response, error) {
 		}
 		status.Message += "; the answer to its creation was lost, and whether it's the one that was to be created nobody can tell"
 		return a.answer(response, http.StatusConflict, status)
+	case a.request.Method == http.MethodPost && response.StatusCode >= http.StatusBadRequest && a.sent().GetName() != "":
+		// Quotas, webhooks and what makes a value unique come before the server
+		// sees that the object exists, and may be at odds with itself.
+		found, ours, err := a.find()
+		switch {
+		case ours:
+			discard(response)
+			return found, nil
+		case err != nil:
+			discard(response)
+			return nil, a.noAnswer(fmt.Errorf("the server answered %s; %w", response.Status, err))
+		}
+		discard(found)
 	}
 	return response, nil
 }
@@ -490,7 +533,7 @@ func (a *attempts) guard() (*http.Response, error) {
 	sent := a.sent()
 	switch {
 	case sent.GetName() == "" && sent.GetGenerateName() != "":
-		return nil, fmt.Errorf("the answer to the creation of %s %s... was lost, and since the server chooses its name (metadata.generateName) nobody can tell whether it exists: give it a name (%w)", sent.GetKind(), sent.GetGenerateName(), &NoAnswerError{time.Since(a.failed), a.last})
+		return nil, fmt.Errorf("the answer to the creation of %s %s... was lost, and since the server chooses its name (metadata.generateName) nobody can tell whether it exists: give it a name (%w)", sent.GetKind(), sent.GetGenerateName(), a.noAnswer(a.last))
 	case sent.GetName() == "":
 		return nil, nil // a question rather than an object: a review of access, say
 	}
@@ -511,7 +554,7 @@ func (a *attempts) guard() (*http.Response, error) {
 	if err == nil {
 		err = a.last
 	}
-	return nil, fmt.Errorf("the answer to the creation of Job %s was lost, and it may have run and been deleted since (ttlSecondsAfterFinished: %v): nobody can tell, and it isn't run again (%w)", sent.GetName(), seconds, &NoAnswerError{time.Since(a.failed), err})
+	return nil, fmt.Errorf("the answer to the creation of Job %s was lost, and it may have run and been deleted since (ttlSecondsAfterFinished: %v): nobody can tell, and it isn't run again (%w)", sent.GetName(), seconds, a.noAnswer(err))
 }
 
 // sent returns the object in the request; an empty one if it holds none.
@@ -631,10 +674,10 @@ func (a *attempts) warn(ends bool, left time.Duration) {
 	a.warned = true
 	a.retrying.mu.Lock()
 	defer a.retrying.mu.Unlock()
-	if a.failing++; a.failing > 1 || a.Warn == nil {
+	if a.failing++; !a.told.IsZero() || a.Warn == nil {
 		return
 	}
-	a.since = a.failed
+	a.told = a.failed
 	until := "until it does"
 	if ends {
 		until = fmt.Sprintf("for up to %v more", left.Round(time.Second))
@@ -651,11 +694,19 @@ func resourceOf(u *url.URL) string {
 	return u.Path
 }
 
-// recovered notes that a request about which was warned has ended.
-func (r *retrying) recovered(well bool) {
+// ended notes that a request has, and whether it was answered.
+func (r *retrying) ended(a *attempts, answered bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.failing--; r.failing == 0 && well && r.Warn != nil {
-		r.Warn(fmt.Sprintf("the API server answers again, after %v", time.Since(r.since).Round(time.Second)))
+	if a.warned {
+		r.failing--
+	}
+	if !answered {
+		return
+	}
+	r.silent = time.Time{}
+	if r.failing == 0 && !r.told.IsZero() {
+		r.Warn(fmt.Sprintf("the API server answers again, after %v", time.Since(r.told).Round(time.Second)))
+		r.told = time.Time{}
 	}
 }

@@ -352,6 +352,102 @@ func TestRetryOfTypedClients(t *testing.T) {
 	})
 }
 
+// TestRetryOfACreationThatIsRefused the second time: what comes before the server sees that the object exists may be at
+// odds with itself, a quota that it has filled, say.
+func TestRetryOfACreationThatIsRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		found   int // status by which the object is looked for
+		code    int // of the answer; 0: an error
+		refusal int
+	}{
+		"it exists":         {200, 201, 403},
+		"it doesn't":        {404, 403, 403},
+		"nobody can tell":   {401, 0, 401},
+		"it may be invalid": {404, 422, 422},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				retrier := NewRetrier()
+				retrier.Start(t.Context(), RetryOptions{Patience: time.Minute})
+				begin := time.Now().UTC().Format(time.RFC3339)
+				var requests []string
+				transport := retrier.Wrap(counting(&requests, func(n int, r *http.Request) (*http.Response, error) {
+					switch {
+					case n == 1:
+						return nil, lostConnection
+					case r.Method == http.MethodGet:
+						return respond(test.found, strings.Replace(configMap, `"name"`, fmt.Sprintf(`"creationTimestamp":%q,"name"`, begin), 1)), nil
+					}
+					return respond(test.refusal, "{}"), nil
+				}))
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://server/api/v1/namespaces/ns/configmaps", strings.NewReader(configMap))
+				if err != nil {
+					t.Fatal(err)
+				}
+				response, err := transport.RoundTrip(request)
+				var unanswered *NoAnswerError
+				if test.code == 0 && !(errors.As(err, &unanswered) && unanswered.Acted) || test.code != 0 && (err != nil || response.StatusCode != test.code) {
+					t.Errorf("got %+v, %v after %q; want %d", response, err, requests, test.code)
+				}
+			})
+		})
+	}
+}
+
+// TestRetryPatience is that of an operation rather than of each of its requests, and so is what is said.
+func TestRetryPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		retrier := NewRetrier()
+		var warned []string
+		retrier.Start(t.Context(), RetryOptions{Patience: time.Minute, Warn: func(message string) { warned = append(warned, message) }})
+		away := true
+		var requests []string
+		transport := retrier.Wrap(counting(&requests, func(int, *http.Request) (*http.Response, error) {
+			if away {
+				return nil, refusedConnection
+			}
+			return respond(200, "{}"), nil
+		}))
+		ask := func(ctx context.Context) (took time.Duration, err error) {
+			begin := time.Now()
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://server"+secretPath, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = transport.RoundTrip(request)
+			return time.Since(begin), err
+		}
+		for range 3 { // of somebody who has less patience, and comes again
+			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+			if _, err := ask(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v, want that its time was over", err)
+			}
+			cancel()
+		}
+		if took, err := ask(t.Context()); err == nil || took > 36*time.Second {
+			t.Errorf("got %v after %v, want an error when a minute is over since the first failure", err, took)
+		}
+		if took, err := ask(t.Context()); err == nil || took > 5*time.Second {
+			t.Errorf("then: got %v after %v, want an error with what is left of the minute", err, took)
+		}
+		if len(warned) != 1 {
+			t.Errorf("told %q, want one word of it", warned)
+		}
+		away = false
+		if _, err := ask(t.Context()); err != nil || len(warned) != 2 || !strings.Contains(warned[1], "answers again") {
+			t.Errorf("when it's back: %v, told %q", err, warned)
+		}
+		away = true
+		if took, err := ask(t.Context()); err == nil || took < 50*time.Second {
+			t.Errorf("the next time: got %v after %v, want it to be given its time", err, took)
+		}
+		time.Sleep(time.Hour) // in which nothing was asked
+		if took, err := ask(t.Context()); err == nil || took < 50*time.Second {
+			t.Errorf("after an hour: got %v after %v, want it to be given its time", err, took)
+		}
+	})
+}
+
 // TestRetryOfAJobWithATTL: it isn't created again once it may have run and been deleted, also
 // where nobody can tell.
 func TestRetryOfAJobWithATTL(t *testing.T) {
@@ -463,7 +559,7 @@ func TestNoAnswerIsNotRecognised(t *testing.T) {
 		errors.New("http2: client connection lost"),
 		errors.New("http: can't write HTTP request on broken connection"),
 	} {
-		got := &url.Error{Op: "Get", URL: "https://server", Err: &NoAnswerError{time.Minute, err}}
+		got := &url.Error{Op: "Get", URL: "https://server", Err: &NoAnswerError{After: time.Minute, err: err}}
 		if utilnet.IsProbableEOF(got) || utilnet.IsConnectionReset(got) || utilnet.IsHTTP2ConnectionLost(got) || utilnet.IsConnectionRefused(got) {
 			t.Errorf("%v is taken for something that passes", got)
 		}
@@ -608,6 +704,8 @@ func TestSilentWatch(t *testing.T) {
 		if took := time.Since(begin); err != nil || took != watchTimeout+watchGrace {
 			t.Errorf("got %v after %v, want the end of the Job after %v", err, took, watchTimeout+watchGrace)
 		}
+		cancel()
+		synctest.Wait()
 		if want := []string{"since 5 for 30s"}; !slices.Equal(jobs.watches[:1], want) {
 			t.Errorf("watches: got %q, want %q", jobs.watches, want)
 		}

@@ -203,9 +203,10 @@ func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 		x.failed.Store(true)
 		result.Phase = Failed
 		var ended *EndedBadly
+		var unanswered *NoAnswerError
 		switch {
-		case ctx.Err() != nil && !errors.As(err, &ended):
-			// Whether it went on is not for us to know any more.
+		case ctx.Err() != nil && !errors.As(err, &ended), errors.As(err, &unanswered) && unanswered.Acted && op == OpCreate:
+			// Whether it goes on is not for us to know.
 			result.Phase = Unknown
 		case !result.StartedAt.IsZero():
 			result.CompletedAt = time.Now()
@@ -503,6 +504,10 @@ func (x *run) err(ctx context.Context, cleanUp []*HookError) error {
 		case Failed:
 			e.Failures = append(e.Failures, result.Err)
 		case Unknown:
+			if ctx.Err() == nil { // it failed, as far as we can know
+				e.Failures = append(e.Failures, result.Err)
+				continue
+			}
 			e.Unknown = append(e.Unknown, result.Hook)
 		case "":
 			e.NotStarted = append(e.NotStarted, result.Hook)

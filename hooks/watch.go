@@ -261,9 +261,13 @@ func (w *sharedWatch) poll(ctx context.Context) {
 	if w.warn != nil {
 		w.warn(fmt.Sprintf("no permission to watch %s: they are read every %v instead", w.name, pollInterval))
 	}
+	refused := 0 // in a row: a token may just have been replaced
 	for ctx.Err() == nil {
 		err := w.refreshAll(ctx)
-		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+		if refused++; !apierrors.IsUnauthorized(err) {
+			refused = 0
+		}
+		if apierrors.IsForbidden(err) || refused > 1 {
 			w.fail(fmt.Errorf("there is permission neither to watch nor to get %s: %w", w.name, err))
 			return
 		}

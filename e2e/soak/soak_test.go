@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,7 +42,17 @@ var bed struct {
 	audit  *audit.Log
 }
 
+// operating as the first argument makes this program run operations rather than tests.
+const operating = "operate-again-and-again"
+
 func TestMain(m *testing.M) {
+	if len(os.Args) > 3 && os.Args[1] == operating {
+		if err := operateAgainAndAgain(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
 	code, err := run(m)
 	if err != nil {
@@ -185,65 +195,84 @@ func TestManyReleases(t *testing.T) {
 
 // usage is what a process holds on to.
 type usage struct {
-	goroutines  int
-	memory      uint64 // bytes in use
-	connections int
+	Goroutines  int
+	Memory      uint64 // bytes in use
+	Connections int
 }
 
-func measure(t *testing.T) usage {
-	t.Helper()
-	// What ends by itself, such as connections that are being closed, is given its time.
-	var u usage
+func measure() (usage, error) {
 	for range 3 {
 		runtime.GC()
-		debug.FreeOSMemory()
 	}
-	u.goroutines = runtime.NumGoroutine()
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	u.memory = memory.HeapInuse
+	u := usage{Goroutines: runtime.NumGoroutine(), Memory: memory.HeapAlloc}
 	files, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		t.Fatal(err)
+		return u, err
 	}
 	for _, file := range files {
 		if to, err := os.Readlink(filepath.Join("/proc/self/fd", file.Name())); err == nil && strings.HasPrefix(to, "socket:") {
-			u.connections++
+			u.Connections++
 		}
 	}
-	return u
+	return u, nil
+}
+
+// operateAgainAndAgain is the program that TestManyOperations runs: so many operations, one after another, in one
+// process that does nothing else. It writes what the process holds on to after the first ones and after the last.
+func operateAgainAndAgain(args []string) error {
+	var count, warmUp int
+	if _, err := fmt.Sscan(args[0]+" "+args[1], &count, &warmUp); err != nil {
+		return err
+	}
+	for i := 1; i <= count; i++ {
+		var output bytes.Buffer
+		streams := genericiooptions.IOStreams{In: strings.NewReader(""), Out: io.Discard, ErrOut: &output}
+		if err := cmd.Run(streams, args[2:], ""); err != nil {
+			return fmt.Errorf("operation %d: %w\n%s", i, err, output.String())
+		}
+		if i != warmUp && i != count {
+			continue
+		}
+		now, err := measure()
+		if err != nil {
+			return err
+		}
+		if err := json.NewEncoder(os.Stdout).Encode(now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TestManyOperations of one process, one after another: after the first ones it holds on to no more than before.
 func TestManyOperations(t *testing.T) {
 	namespace := newNamespace(t)
 	operations, warmUp := size(200, 20), size(20, 5)
-	var first usage
+	program := exec.CommandContext(t.Context(), os.Args[0], operating, fmt.Sprint(operations), fmt.Sprint(warmUp),
+		"upgrade", "--install", "often", bed.chart, "--namespace", namespace, "--hook-parallelism", "4",
+		"--set-json", `tiers=[{"jobs":3,"duration":"0s","event":["pre-install","pre-upgrade"]}]`)
+	var stderr bytes.Buffer
+	program.Stderr = &stderr
 	begin := time.Now()
-	for i := range operations {
-		if i == warmUp {
-			first = measure(t)
-		}
-		var output bytes.Buffer
-		streams := genericiooptions.IOStreams{In: strings.NewReader(""), Out: io.Discard, ErrOut: &output}
-		err := cmd.Run(streams, []string{
-			"upgrade", "--install", "often", bed.chart, "--namespace", namespace, "--hook-parallelism", "4",
-			"--set-json", `tiers=[{"jobs":3,"duration":"0s","event":["pre-install","pre-upgrade"]}]`,
-		}, "")
-		if err != nil {
-			t.Fatalf("operation %d: %v\n%s", i+1, err, output.String())
-		}
+	output, err := program.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
 	}
-	last := measure(t)
-	t.Logf("%d operations in %.0f s: from %+v to %+v", operations, time.Since(begin).Seconds(), first, last)
-	if last.goroutines > first.goroutines+5 {
-		var stacks [1 << 20]byte
-		t.Errorf("goroutines: %d after %d operations, %d after %d:\n%s", first.goroutines, warmUp, last.goroutines, operations, stacks[:runtime.Stack(stacks[:], true)])
+	var first, last usage
+	written := json.NewDecoder(bytes.NewReader(output))
+	if err := errors.Join(written.Decode(&first), written.Decode(&last)); err != nil {
+		t.Fatal(err)
 	}
-	if last.connections > first.connections+2 {
-		t.Errorf("connections: %d after %d operations, %d after %d", first.connections, warmUp, last.connections, operations)
+	t.Logf("%d operations in %.0f s: from %+v after %d to %+v", operations, time.Since(begin).Seconds(), first, warmUp, last)
+	if last.Goroutines > first.Goroutines+5 {
+		t.Errorf("goroutines: %d after %d operations, %d after %d", first.Goroutines, warmUp, last.Goroutines, operations)
 	}
-	if last.memory > first.memory+first.memory/4 {
-		t.Errorf("memory: %d bytes after %d operations, %d after %d", first.memory, warmUp, last.memory, operations)
+	if last.Connections > first.Connections+2 {
+		t.Errorf("connections: %d after %d operations, %d after %d", first.Connections, warmUp, last.Connections, operations)
+	}
+	if last.Memory > first.Memory+first.Memory/4 {
+		t.Errorf("memory: %d bytes after %d operations, %d after %d", first.Memory, warmUp, last.Memory, operations)
 	}
 }

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
+	"helm.sh/helm/v3/pkg/release"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,11 +35,13 @@ const (
 	releaseTimeout = 3 * time.Second
 )
 
-// The annotations of a Lease say of what it is one: the revision whose record tells of
-// the operation, and the operation's name.
+// The annotations of a Lease say of what it is one: the operation's name, and the record
+// that tells of it. The numbers of revisions begin anew when a release is installed
+// again, so it's told by its time, too.
 const (
-	revisionAnnotation  = "helm-parallel-hooks/revision"
 	operationAnnotation = "helm-parallel-hooks/operation"
+	revisionAnnotation  = "helm-parallel-hooks/revision"
+	deployedAnnotation  = "helm-parallel-hooks/last-deployed"
 )
 
 // leaseName is the name of the Lease of a release, in its namespace.
@@ -62,37 +65,50 @@ type lease struct {
 	client coordination.LeaseInterface
 	// now returns the server's time, by which all who look at a lease go.
 	now func() time.Time
-	// stands reports whether the record still says what this operation has
-	// written.
-	stands func(context.Context) bool
 	// lost is called when somebody else has taken the lease.
 	lost func()
 
-	stop    chan struct{}
+	// alive ends with the renewals.
+	alive   context.Context
+	stop    context.CancelFunc
 	renewal sync.WaitGroup
 
-	writing   sync.Mutex // held during a write
-	held      *coordinationv1.Lease
-	operation string
-	revision  int       // whose record tells of the operation
-	acquired  time.Time // when what that tells of began
+	writing     sync.Mutex // held during a write
+	held        *coordinationv1.Lease
+	annotations map[string]string // of what it is one
+	acquired    time.Time         // when that began
+	handsBack   bool              // to one that has died, rather than ended
 
 	mu      sync.Mutex
-	until   time.Time     // when it may have expired, by this machine's clock
+	renewAt time.Time     // when the last renewal was asked for
+	open    bool          // nothing is held up, since there's no lease any more
 	over    error         // why it's not renewed any more; nil if it is
-	renewed chan struct{} // closed, and replaced, when until or over change
+	renewed chan struct{} // closed, and replaced, when one of these changes
 }
 
-// takeLease takes the Lease of a release for the operation that what names, whose record
-// is that of the revision, and returns l. It returns nil if Leases are not permitted, or have no place to
-// be, and Helm's error if another operation is alive.
-func takeLease(ctx context.Context, l *lease, release string, revision int, what string) (*lease, error) {
+// annotationsOf say that a lease is one of an operation, of which a record tells.
+func annotationsOf(operation string, record *release.Release) map[string]string {
+	return map[string]string{
+		operationAnnotation: operation,
+		revisionAnnotation:  strconv.Itoa(record.Version),
+		deployedAnnotation:  record.Info.LastDeployed.UTC().Format(time.RFC3339Nano),
+	}
+}
+
+// takeLease takes the Lease of a release for the operation that what names, of which its
+// record tells, and returns l. It returns nil if Leases are not permitted, or have no
+// place to be, and Helm's error if another operation is alive.
+//
+// With an operation that has died, the lease goes on to be one of that, for whoever
+// recovers it may die as well.
+func takeLease(ctx context.Context, l *lease, record *release.Release, what string, dead *coordinationv1.Lease) (*lease, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown host"
 	}
+	ctx = ungated(ctx)
 	wanted := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
-		Name:   leaseName(release),
+		Name:   leaseName(record.Name),
 		Labels: map[string]string{"app.kubernetes.io/managed-by": "helm-parallel-hooks"},
 	}}
 	identity := fmt.Sprintf("%s by process %d on %s, %s", what, os.Getpid(), host, uuid.NewUUID())
@@ -112,8 +128,11 @@ func takeLease(ctx context.Context, l *lease, release string, revision int, what
 		}
 	}
 	if err == nil {
-		l.held, l.stop, l.renewed = wanted, make(chan struct{}), make(chan struct{})
-		l.operation, l.revision, l.acquired = what, revision, l.now()
+		l.held, l.renewed = wanted, make(chan struct{})
+		l.annotations, l.acquired = annotationsOf(what, record), l.now()
+		if dead != nil {
+			l.annotations, l.acquired = dead.Annotations, ptr.Deref(dead.Spec.AcquireTime, metav1.MicroTime{}).Time
+		}
 		if err = l.write(ctx); apierrors.IsForbidden(err) {
 			_ = l.client.Delete(ctx, wanted.Name, metav1.DeleteOptions{})
 		}
@@ -127,36 +146,50 @@ func takeLease(ctx context.Context, l *lease, release string, revision int, what
 	case apierrors.IsAlreadyExists(err), apierrors.IsConflict(err):
 		return nil, errPending("it began at this moment")
 	default:
-		return nil, fmt.Errorf("taking the lease of release %s: %w", release, err)
+		return nil, fmt.Errorf("taking the lease of release %s: %w", record.Name, err)
 	}
-	l.renewal.Go(l.renew)
+	l.begin()
 	return l, nil
 }
 
-// cover makes the lease one of another revision, whose record the operation goes on with.
-// If that can't be written now, the next renewal does.
-func (l *lease) cover(revision int) {
+// begin has the lease renewed until release.
+func (l *lease) begin() {
+	l.alive, l.stop = context.WithCancel(ungated(context.Background()))
+	l.renewal.Go(l.renew)
+}
+
+// cover makes the lease one of another record, with which the operation goes on. If that
+// can't be written now, the next renewal does.
+func (l *lease) cover(record *release.Release) {
 	if l == nil {
 		return
 	}
 	l.writing.Lock()
-	l.revision, l.acquired = revision, l.now()
+	l.annotations, l.acquired = annotationsOf(l.annotations[operationAnnotation], record), l.now()
 	l.writing.Unlock()
 	l.renewOnce()
 }
 
-// covers reports whether a lease is that of the operation which the record of a revision
-// with this status tells of.
-func covers(l *coordinationv1.Lease, revision int, operations []string) bool {
-	if l.Annotations[revisionAnnotation] != strconv.Itoa(revision) {
-		return false
+// handBack has release leave the lease to whoever recovers the operation that has died.
+func (l *lease) handBack() {
+	if l == nil {
+		return
 	}
-	for _, operation := range operations {
-		if l.Annotations[operationAnnotation] == operation {
-			return true
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.handsBack = true
+}
+
+// covers reports whether a lease is one of an operation of which a record tells. No
+// operations: of any.
+func covers(l *coordinationv1.Lease, record *release.Release, operations ...string) bool {
+	operation := l.Annotations[operationAnnotation]
+	for name, want := range annotationsOf(operation, record) {
+		if l.Annotations[name] != want {
+			return false
 		}
 	}
-	return len(operations) == 0
+	return len(operations) == 0 || slices.Contains(operations, operation)
 }
 
 // remaining returns for how much longer a lease says that its operation is alive; not
@@ -175,8 +208,9 @@ func holderOf(l *coordinationv1.Lease) string {
 // next is the lease as it's to be written now. The caller holds writing.
 func (l *lease) next() *coordinationv1.Lease {
 	next := l.held.DeepCopy()
-	metav1.SetMetaDataAnnotation(&next.ObjectMeta, operationAnnotation, l.operation)
-	metav1.SetMetaDataAnnotation(&next.ObjectMeta, revisionAnnotation, strconv.Itoa(l.revision))
+	for name, value := range l.annotations {
+		metav1.SetMetaDataAnnotation(&next.ObjectMeta, name, value)
+	}
 	next.Spec.AcquireTime = ptr.To(metav1.NewMicroTime(l.acquired))
 	next.Spec.RenewTime = ptr.To(metav1.NewMicroTime(l.now()))
 	return next
@@ -192,7 +226,7 @@ func (l *lease) write(ctx context.Context) error {
 		return err
 	}
 	l.held = written
-	l.note(func() { l.until = begin.Add(leaseDuration - leaseMargin) })
+	l.note(func() { l.renewAt = begin })
 	return nil
 }
 
@@ -208,17 +242,17 @@ func (l *lease) note(change func()) {
 // gate returns when a request may change something: at once, unless the lease may have
 // expired, and then when it's renewed or lost, with an error.
 func (l *lease) gate(ctx context.Context, request *http.Request) error {
-	if strings.Contains(request.URL.Path, "/leases") {
+	if isUngated(request.Context()) {
 		return nil
 	}
 	for {
 		l.mu.Lock()
-		until, over, renewed := l.until, l.over, l.renewed
+		open, over, renewed := l.open, l.over, l.renewed
 		l.mu.Unlock()
 		if over != nil {
 			return over
 		}
-		if until.IsZero() || time.Now().Before(until) {
+		if open || l.age() < leaseDuration-leaseMargin {
 			return nil
 		}
 		select {
@@ -229,20 +263,37 @@ func (l *lease) gate(ctx context.Context, request *http.Request) error {
 	}
 }
 
+// age returns for how long the lease has not been renewed. Of the clocks that goes by the
+// one which is ahead: one of them stands still while the machine sleeps.
+func (l *lease) age() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(time.Since(l.renewAt), time.Now().Round(0).Sub(l.renewAt.Round(0)))
+}
+
+// ungatedKey marks the requests that renew a lease, which nothing may hold up.
+type ungatedKey struct{}
+
+func ungated(ctx context.Context) context.Context {
+	return context.WithValue(ctx, ungatedKey{}, true)
+}
+
+func isUngated(ctx context.Context) bool { return ctx.Value(ungatedKey{}) != nil }
+
 // renew gives a sign of life from time to time until the lease is released or lost.
 func (l *lease) renew() {
 	tick := time.NewTicker(renewInterval)
 	defer tick.Stop()
 	for {
 		select {
-		case <-l.stop:
+		case <-l.alive.Done():
 			return
 		case <-tick.C:
 		}
 		switch l.renewOnce() {
 		case leaseGone:
-			// Nobody can tell any more; as if there were no permission.
-			l.note(func() { l.until = time.Time{} })
+			// Nobody can tell any more; as if there had been no permission.
+			l.note(func() { l.open = true })
 			return
 		case leaseTaken:
 			l.note(func() { l.over = errLeaseLost })
@@ -261,16 +312,20 @@ const (
 )
 
 func (l *lease) renewOnce() leaseFate {
-	ctx, cancel := context.WithTimeout(context.Background(), renewTimeout)
+	ctx, cancel := context.WithTimeout(l.alive, renewTimeout)
 	defer cancel()
 	err := l.write(ctx)
 	switch {
-	case apierrors.IsForbidden(err):
-		return leaseGone // a namespace that goes, or a right that was taken away
+	case apierrors.IsForbidden(err) && l.age() > leaseDuration-leaseMargin-renewInterval:
+		// It may pass, but others would take the operation for dead soon, unless
+		// there is no lease.
+		if err := l.delete(ctx); err == nil || apierrors.IsNotFound(err) {
+			return leaseGone
+		}
 	case apierrors.IsConflict(err) && !l.isOurs(ctx):
 		return leaseTaken
-	case apierrors.IsNotFound(err) && !l.stands(ctx):
-		return leaseTaken
+	case apierrors.IsNotFound(err) && l.age() >= leaseDuration:
+		return leaseTaken // and released again, as far as anybody can tell
 	case apierrors.IsNotFound(err):
 		return l.again(ctx) // somebody has tidied up
 	}
@@ -288,7 +343,7 @@ func (l *lease) again(ctx context.Context) leaseFate {
 	switch {
 	case err == nil:
 		l.held = created
-		l.note(func() { l.until = begin.Add(leaseDuration - leaseMargin) })
+		l.note(func() { l.renewAt = begin })
 	case apierrors.IsForbidden(err), apierrors.IsNotFound(err):
 		return leaseGone
 	case apierrors.IsAlreadyExists(err):
@@ -314,33 +369,40 @@ func (l *lease) isOurs(ctx context.Context) bool {
 	return true
 }
 
+// delete deletes the lease as it was last seen.
+func (l *lease) delete(ctx context.Context) error {
+	return l.client.Delete(ctx, l.held.Name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{ResourceVersion: &l.held.ResourceVersion},
+	})
+}
+
 // release ends the renewal and deletes the lease, unless it's somebody else's by now.
 func (l *lease) release() {
 	if l == nil {
 		return
 	}
-	close(l.stop)
+	l.stop()
 	l.renewal.Wait()
 	l.mu.Lock()
-	over := l.over
+	over := l.over != nil || l.open
 	l.mu.Unlock()
-	if over != nil {
+	if over {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	ctx, cancel := context.WithTimeout(ungated(context.Background()), releaseTimeout)
 	defer cancel()
 	for range 2 {
-		err := l.client.Delete(ctx, l.held.Name, metav1.DeleteOptions{
-			Preconditions: &metav1.Preconditions{ResourceVersion: &l.held.ResourceVersion},
-		})
-		switch {
-		case apierrors.IsConflict(err) && l.isOurs(ctx):
-			continue
-		case apierrors.IsForbidden(err):
-			// Then it says itself that it has ended; one that's left over expires.
-			l.held.Spec.RenewTime = nil
-			_, _ = l.client.Update(ctx, l.held, metav1.UpdateOptions{})
+		var err error
+		if !l.handsBack {
+			err = l.delete(ctx)
 		}
-		return
+		if l.handsBack || apierrors.IsForbidden(err) {
+			// Then it says itself that nobody is alive; one that's left over expires.
+			l.held.Spec.RenewTime = nil
+			_, err = l.client.Update(ctx, l.held, metav1.UpdateOptions{})
+		}
+		if !apierrors.IsConflict(err) || !l.isOurs(ctx) {
+			return
+		}
 	}
 }

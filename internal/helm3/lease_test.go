@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"helm.sh/helm/v3/pkg/release"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,7 +27,6 @@ type leaseCluster struct {
 
 	mu     sync.Mutex
 	refuse func(verb string, lease *coordinationv1.Lease) error // see refuses
-	stands bool                                                 // what the record says
 	losses int
 }
 
@@ -44,7 +45,7 @@ func (c *leaseCluster) lost() int {
 }
 
 func newLeaseCluster() *leaseCluster {
-	c := &leaseCluster{Clientset: fake.NewClientset(), stands: true}
+	c := &leaseCluster{Clientset: fake.NewClientset()}
 	c.PrependReactor("*", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		c.mu.Lock()
 		answer := c.refuse
@@ -66,21 +67,23 @@ func (c *leaseCluster) leases() coordination.LeaseInterface {
 	return c.CoordinationV1().Leases("ns")
 }
 
+// pendingRecord is of a revision of the release shop, deployed at an hour of its own.
+func pendingRecord(revision int) *release.Release {
+	rel := newRelease(revision, release.StatusPendingUpgrade)
+	rel.Info.LastDeployed.Time = time.Date(2026, 1, 1, revision, 0, 0, 0, time.UTC)
+	return rel
+}
+
 func (c *leaseCluster) take(t *testing.T, what string) (*lease, error) {
 	return takeLease(t.Context(), &lease{
 		client: c.leases(),
 		now:    time.Now,
-		stands: func(context.Context) bool {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return c.stands
-		},
 		lost: func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.losses++
 		},
-	}, "shop", 3, what)
+	}, pendingRecord(3), what, nil)
 }
 
 // left returns the Leases in the cluster.
@@ -95,14 +98,13 @@ func (c *leaseCluster) left(t *testing.T) []coordinationv1.Lease {
 
 // freeze ends the renewals of a lease, as if its process was stopped.
 func (l *lease) freeze() {
-	close(l.stop)
+	l.stop()
 	l.renewal.Wait()
 }
 
 // thaw has it go on.
 func (l *lease) thaw() {
-	l.stop = make(chan struct{})
-	l.renewal.Go(l.renew)
+	l.begin()
 }
 
 // change returns what the gate says to a change at this moment, and whether it lets it wait.
@@ -253,50 +255,79 @@ func TestLeaseWithoutPermission(t *testing.T) {
 	}
 }
 
-// TestLeaseThatIsDeleted by somebody, who may have tidied up, or have recovered the release.
+// TestLeaseThatIsDeleted by somebody, who has tidied up; or who has recovered the release, as nobody does before it has
+// expired.
 func TestLeaseThatIsDeleted(t *testing.T) {
-	for _, stands := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
-			cluster := newLeaseCluster()
-			held, err := cluster.take(t, "upgrade")
-			if err != nil {
-				t.Fatal(err)
-			}
-			cluster.mu.Lock()
-			cluster.stands = stands
-			cluster.mu.Unlock()
-			if err := cluster.leases().Delete(t.Context(), held.held.Name, metav1.DeleteOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(renewInterval + time.Second)
-			synctest.Wait()
-			left := cluster.left(t)
-			if stands && (len(left) != 1 || !covers(&left[0], 3, []string{"upgrade"}) || cluster.lost() != 0) {
-				t.Errorf("the record stands: lost %d times, left %v; want it created again", cluster.lost(), left)
-			}
-			if !stands && (len(left) != 0 || cluster.lost() != 1) {
-				t.Errorf("the record was changed: lost %d times, left %v; want it lost", cluster.lost(), left)
-			}
-			held.release()
+	for name, silent := range map[string]time.Duration{"alive": 0, "taken for dead": leaseDuration} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cluster := newLeaseCluster()
+				held, err := cluster.take(t, "upgrade")
+				if err != nil {
+					t.Fatal(err)
+				}
+				held.freeze()
+				time.Sleep(silent)
+				if err := cluster.leases().Delete(t.Context(), held.held.Name, metav1.DeleteOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				held.thaw()
+				time.Sleep(renewInterval + time.Second)
+				synctest.Wait()
+				left := cluster.left(t)
+				if silent == 0 && (len(left) != 1 || !covers(&left[0], pendingRecord(3), "upgrade") || cluster.lost() != 0) {
+					t.Errorf("lost %d times, left %v; want it created again", cluster.lost(), left)
+				}
+				if silent > 0 && (len(left) != 0 || cluster.lost() != 1) {
+					t.Errorf("lost %d times, left %v; want it lost", cluster.lost(), left)
+				}
+				held.release()
+				if left := cluster.left(t); len(left) != 0 {
+					t.Errorf("after it has ended: left %v", left)
+				}
+			})
 		})
 	}
 }
 
-// TestLeaseWhosePermissionIsTakenAway: the operation goes on, as one does that has never had it.
+// TestLeaseWhosePermissionIsTakenAway: it may come back. Else the operation goes on without a lease, if nobody can then
+// take it for dead by one.
 func TestLeaseWhosePermissionIsTakenAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cluster := newLeaseCluster()
-		held, err := cluster.take(t, "upgrade")
-		if err != nil {
-			t.Fatal(err)
-		}
-		cluster.refuses(refuseVerb("update", forbiddenLease))
-		time.Sleep(2 * leaseDuration)
-		if err, _ := held.change(t); err != nil || cluster.lost() != 0 {
-			t.Errorf("a change: %v, lost %d times; want it allowed", err, cluster.lost())
-		}
-		held.release()
-	})
+	for name, test := range map[string]struct {
+		refused  []string
+		back     time.Duration
+		waits    bool
+		leasesTo int
+	}{
+		"for a moment":       {[]string{"update", "delete"}, 25 * time.Second, false, 1},
+		"for good":           {[]string{"update"}, time.Hour, false, 0},
+		"and that to delete": {[]string{"update", "delete"}, time.Hour, true, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cluster := newLeaseCluster()
+				held, err := cluster.take(t, "upgrade")
+				if err != nil {
+					t.Fatal(err)
+				}
+				back := time.Now().Add(test.back)
+				cluster.refuses(func(verb string, _ *coordinationv1.Lease) error {
+					if time.Now().Before(back) && slices.Contains(test.refused, verb) {
+						return forbiddenLease
+					}
+					return nil
+				})
+				time.Sleep(2*leaseDuration + time.Second)
+				if err, waits := held.change(t); waits != test.waits || !waits && err != nil || cluster.lost() != 0 {
+					t.Errorf("a change: %v, lost %d times; want it to wait: %v", err, cluster.lost(), test.waits)
+				}
+				if left := cluster.left(t); len(left) != test.leasesTo {
+					t.Errorf("left %v, want %d", left, test.leasesTo)
+				}
+				held.release()
+			})
+		})
+	}
 }
 
 func TestLeaseRelease(t *testing.T) {
@@ -344,21 +375,60 @@ func TestLeaseCovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.release()
-	check := func(revision int, operations []string, want bool) {
+	check := func(record *release.Release, want bool, operations ...string) {
 		t.Helper()
-		if got := covers(&cluster.left(t)[0], revision, operations); got != want {
-			t.Errorf("revision %d, operations %v: %v, want %v", revision, operations, got, want)
+		if got := covers(&cluster.left(t)[0], record, operations...); got != want {
+			t.Errorf("revision %d, operations %v: %v, want %v", record.Version, operations, got, want)
 		}
 	}
-	check(3, []string{"rollback", "upgrade"}, true)
-	check(3, nil, true)
-	check(3, []string{"uninstall"}, false)
-	check(4, []string{"upgrade"}, false)
+	check(pendingRecord(3), true, "rollback", "upgrade")
+	check(pendingRecord(3), true)
+	check(pendingRecord(3), false, "uninstall")
+	check(pendingRecord(4), false, "upgrade")
+	again := pendingRecord(3) // of a release that was installed anew
+	again.Info.LastDeployed = again.Info.LastDeployed.Add(time.Hour)
+	check(again, false, "upgrade")
+
 	before := cluster.left(t)[0].Spec.AcquireTime.Time
-	held.cover(4) // an atomic one that rolls back
-	check(3, []string{"upgrade"}, false)
-	check(4, []string{"upgrade"}, true)
+	held.cover(pendingRecord(4)) // an atomic one that rolls back
+	check(pendingRecord(3), false, "upgrade")
+	check(pendingRecord(4), true, "upgrade")
 	if after := cluster.left(t)[0].Spec.AcquireTime.Time; !after.After(before) {
 		t.Errorf("began at %v for revision 4, at %v for revision 3", after, before)
+	}
+}
+
+// TestLeaseOfWhoRecovers stays that of the operation that has died until its record says so.
+func TestLeaseOfWhoRecovers(t *testing.T) {
+	cluster := newLeaseCluster()
+	died, err := cluster.take(t, "upgrade")
+	if err != nil {
+		t.Fatal(err)
+	}
+	died.handBack()
+	died.release()
+	dead := cluster.left(t)[0]
+	for _, recovered := range []bool{false, true} {
+		recovering, err := takeLease(t.Context(), &lease{client: cluster.leases(), now: time.Now}, pendingRecord(3), "recover", &dead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cluster.take(t, "upgrade"); err == nil || !strings.Contains(err.Error(), "(recover by process ") {
+			t.Errorf("meanwhile: got %v, want Helm's words and who it is", err)
+		}
+		if !recovered {
+			recovering.handBack()
+		}
+		recovering.release()
+		left := cluster.left(t)
+		if recovered {
+			if len(left) != 0 {
+				t.Errorf("recovered: left %v", left)
+			}
+			continue
+		}
+		if len(left) != 1 || !covers(&left[0], pendingRecord(3), "upgrade") || remaining(&left[0], time.Now()) > 0 || !left[0].Spec.AcquireTime.Equal(dead.Spec.AcquireTime) {
+			t.Errorf("not recovered: left %v, want the lease of the one that has died", left)
+		}
 	}
 }

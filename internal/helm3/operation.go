@@ -13,6 +13,8 @@ import (
 	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
+	helmtime "helm.sh/helm/v3/pkg/time"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
 
@@ -89,6 +91,8 @@ type Operation struct {
 	untouched bool
 	// uninstalling is the release that Helm's Uninstall goes on to record.
 	uninstalling *release.Release
+	// deleted is when the uninstallation began.
+	deleted helmtime.Time
 	// cut is what interrupted the uninstalling: nothing more of what Helm's
 	// Uninstall records or says is true.
 	cut error
@@ -179,9 +183,9 @@ func (o *Operation) warn(message string) {
 }
 
 // attach decorates the configuration's storage driver and kube client for the
-// time of the operation that what names. It reports false where there is nothing to decorate: with
-// the memory driver Helm's command line creates nothing in a cluster
-// (cmd/helm/helm.go, loadReleasesInMemory).
+// time of the operation that what names. It reports false where there is nothing
+// to decorate: with the memory driver Helm's command line creates nothing in a
+// cluster (cmd/helm/helm.go, loadReleasesInMemory).
 func (o *Operation) attach(ctx context.Context, what string) (detach func(), ok bool) {
 	client, ok := o.cfg.KubeClient.(*kube.Client)
 	if !ok {
@@ -249,7 +253,7 @@ func (o *Operation) claim(rel *release.Release) error {
 		return nil
 	}
 	if !first {
-		o.lease.cover(rel.Version)
+		o.currentLease().cover(rel)
 		return nil
 	}
 	if o.opts.Retrier != nil {
@@ -260,7 +264,7 @@ func (o *Operation) claim(rel *release.Release) error {
 			Warn:           o.warn,
 		})
 	}
-	if err := o.takeLease(rel); err != nil {
+	if err := o.takeLease(rel, nil); err != nil {
 		return err
 	}
 	if o.stopped() {
@@ -271,13 +275,18 @@ func (o *Operation) claim(rel *release.Release) error {
 
 // gate keeps an operation that may have been taken for dead from changing anything.
 func (o *Operation) gate(ctx context.Context, request *http.Request) error {
-	o.mu.Lock()
-	held := o.lease
-	o.mu.Unlock()
+	held := o.currentLease()
 	if held == nil {
 		return nil
 	}
 	return held.gate(ctx, request)
+}
+
+// currentLease returns the operation's lease; nil if there is none.
+func (o *Operation) currentLease() *lease {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lease
 }
 
 // commit reports whether the operation may change something, which it then can't be kept
@@ -294,13 +303,14 @@ func (o *Operation) commit() bool {
 // minutes.
 const internalErrorPatience = 30 * time.Second
 
-// takeLease makes it known that an operation on the release is alive.
-func (o *Operation) takeLease(rel *release.Release) error {
+// takeLease makes it known that an operation on the release is alive; about dead see the
+// function of this name.
+func (o *Operation) takeLease(rel *release.Release, dead *coordinationv1.Lease) error {
 	client, err := o.leases(rel.Namespace)
 	if err != nil {
 		return err
 	}
-	taken, err := takeLease(o.ctx, &lease{client: client, now: o.now, stands: o.records.stand, lost: o.lost}, rel.Name, rel.Version, o.what)
+	taken, err := takeLease(o.ctx, &lease{client: client, now: o.now, lost: o.lost}, rel, o.what, dead)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -51,6 +52,8 @@ type RecoveredHook struct {
 	Phase release.HookPhase `json:"phase"`
 	// Found says what is in the cluster.
 	Found string `json:"found"`
+	// MayRun says that it still runs, or may.
+	MayRun bool `json:"mayRun"`
 }
 
 // Recovered reports whether there was anything to do.
@@ -92,17 +95,23 @@ func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOption
 		return nil, err
 	}
 	suspects := suspectsOf(rel, tested)
-	recovery := &Recovery{Release: name, Revision: rel.Version, Was: rel.Info.Status, Status: rel.Info.Status, Description: rel.Info.Description}
+	recovery := &Recovery{Release: name, Revision: rel.Version, Was: rel.Info.Status, Status: rel.Info.Status, Description: rel.Info.Description, Hooks: []RecoveredHook{}}
 	if failedBecause[rel.Info.Status] == "" && !suspects.any {
 		return recovery, nil
 	}
-	began, err := o.awaitDeath(rel, suspects, opts)
+	dead, began, err := o.awaitDeath(rel, suspects, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.takeLease(rel); err != nil {
+	if err := o.takeLease(rel, dead); err != nil {
 		return nil, err
 	}
+	recovered := false
+	defer func() {
+		if !recovered && dead != nil {
+			o.currentLease().handBack()
+		}
+	}()
 	// It may have ended in good order meanwhile.
 	if rel, err = o.cfg.Releases.Get(name, rel.Version); err != nil {
 		return nil, err
@@ -110,6 +119,7 @@ func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOption
 	suspects = suspectsOf(rel, tested)
 	recovery.Was, recovery.Status, recovery.Description = rel.Info.Status, rel.Info.Status, rel.Info.Description
 	if failedBecause[rel.Info.Status] == "" && !suspects.any {
+		recovered = true
 		return recovery, nil
 	}
 	if failedBecause[rel.Info.Status] == "" {
@@ -122,12 +132,12 @@ func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOption
 		fail(rel, errors.New("the operation died without a word; "+summary(recovery.Hooks)))
 		recovery.Status, recovery.Description = rel.Info.Status, rel.Info.Description
 	}
-	if !recovery.Recovered() {
-		return recovery, nil
+	if recovery.Recovered() {
+		if err := o.records.update(rel); err != nil {
+			return nil, fmt.Errorf("recording what was found: %w", err)
+		}
 	}
-	if err := o.records.update(rel); err != nil {
-		return nil, fmt.Errorf("recording what was found: %w", err)
-	}
+	recovered = true
 	return recovery, nil
 }
 
@@ -155,7 +165,8 @@ type suspects struct {
 	// any says that there is one of which it says so, and running that it says that
 	// one runs.
 	any, running bool
-	// began is when the operation did, by the clock of its machine.
+	// began is when the operation did: by the clock of its machine, or by the
+	// server's where a lease says so.
 	began time.Time
 }
 
@@ -172,7 +183,7 @@ func (o *Operation) tested(rel *release.Release) (time.Time, error) {
 		return time.Time{}, nil
 	case err != nil:
 		return time.Time{}, fmt.Errorf("reading the lease of release %s: %w", rel.Name, err)
-	case !covers(left, rel.Version, []string{"test"}) || left.Spec.AcquireTime == nil:
+	case !covers(left, rel, "test") || left.Spec.AcquireTime == nil:
 		return time.Time{}, nil
 	}
 	return left.Spec.AcquireTime.Time, nil
@@ -215,15 +226,22 @@ func suspectsOf(rel *release.Release, tested time.Time) suspects {
 		}
 	}
 	for _, h := range rel.Hooks {
-		ended := h.LastRun.Phase == release.HookPhaseSucceeded || h.LastRun.Phase == release.HookPhaseFailed
-		if ended && since(h.LastRun, s.began) {
-			continue
+		times := 0
+		for _, event := range h.Events {
+			if slices.Contains(of, event) {
+				times++
+			}
 		}
-		if slices.ContainsFunc(h.Events, func(e release.HookEvent) bool { return slices.Contains(of, e) }) {
+		// What is to run twice may have begun anew after what is recorded.
+		if times > 1 || times == 1 && !(hasEnded(h.LastRun) && since(h.LastRun, s.began)) {
 			s.hooks = append(s.hooks, h)
 		}
 	}
 	return s
+}
+
+func hasEnded(last release.HookExecution) bool {
+	return last.Phase == release.HookPhaseSucceeded || last.Phase == release.HookPhaseFailed
 }
 
 // since reports whether a hook ran at or after a time; to the second, as the server counts
@@ -232,49 +250,48 @@ func since(last release.HookExecution, began time.Time) bool {
 	return !last.StartedAt.IsZero() && !last.StartedAt.Time.Truncate(time.Second).Before(began.Truncate(time.Second))
 }
 
-// awaitDeath returns when no operation on the release is alive, and the time when the
-// last one began, by the server's clock if its lease says so.
-func (o *Operation) awaitDeath(rel *release.Release, found suspects, opts RecoverOptions) (began time.Time, err error) {
-	unknown := func(why string) (time.Time, error) {
+// awaitDeath returns when no operation on the release is alive: with the lease of the one
+// that has died, if it has left one, and with the time when that began, by the server's
+// clock if the lease says so.
+func (o *Operation) awaitDeath(rel *release.Release, found suspects, opts RecoverOptions) (dead *coordinationv1.Lease, began time.Time, err error) {
+	unknown := func(why string) (*coordinationv1.Lease, time.Time, error) {
 		unfinished := failedBecause[rel.Info.Status] != "" || found.running
 		if unfinished && !opts.Force {
-			return time.Time{}, fmt.Errorf("nobody can tell whether the operation that left revision %d of release %q %s is still alive, %s: make sure that it isn't, then: helm parallel-hooks recover %s --force", rel.Version, rel.Name, rel.Info.Status, why, rel.Name)
+			return nil, time.Time{}, fmt.Errorf("nobody can tell whether the operation that left revision %d of release %q %s is still alive, %s: make sure that it isn't, then: helm parallel-hooks recover %s --force", rel.Version, rel.Name, rel.Info.Status, why, rel.Name)
 		}
-		return found.began, nil
+		return nil, found.began, nil
 	}
 	client, err := o.leases(rel.Namespace)
 	if err != nil {
-		return time.Time{}, err
+		return nil, time.Time{}, err
 	}
 	var renewed *metav1.MicroTime // as first seen; nil before
 	for {
 		lease, err := client.Get(o.ctx, leaseName(rel.Name), metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err) && renewed != nil:
-			return found.began, nil // it has ended in good order
+			return nil, found.began, nil // it has ended in good order
 		case apierrors.IsNotFound(err):
 			return unknown("since it held no lease, as helm itself and what runs hooks one after another do not")
 		case apierrors.IsForbidden(err):
 			return unknown("since you have no permission to get its lease")
 		case err != nil:
-			return time.Time{}, fmt.Errorf("reading the lease of release %s: %w", rel.Name, err)
+			return nil, time.Time{}, fmt.Errorf("reading the lease of release %s: %w", rel.Name, err)
 		}
 		left := remaining(lease, o.now())
 		switch {
-		case left <= 0 && !covers(lease, rel.Version, operationsOf[rel.Info.Status]):
+		case left <= 0 && (!covers(lease, rel, operationsOf[rel.Info.Status]...) || lease.Spec.AcquireTime == nil):
 			return unknown("since the lease that is left of an operation is another one's")
-		case left <= 0 && lease.Spec.AcquireTime == nil:
-			return found.began, nil
 		case left <= 0:
-			return lease.Spec.AcquireTime.Time, nil
+			return lease, lease.Spec.AcquireTime.Time, nil
 		case renewed == nil:
 			renewed = lease.Spec.RenewTime
 			opts.Tell("Release %q: waiting for up to %v whether its operation gives a sign of life: %s", rel.Name, left.Round(time.Second), holderOf(lease))
 		case !renewed.Equal(lease.Spec.RenewTime):
-			return time.Time{}, errPending(holderOf(lease))
+			return nil, time.Time{}, errPending(holderOf(lease))
 		}
 		if err := o.pause(readyInterval); err != nil {
-			return time.Time{}, err
+			return nil, time.Time{}, err
 		}
 	}
 }
@@ -311,7 +328,7 @@ func (o *Operation) inspect(rel *release.Release, suspects suspects, began time.
 	}
 	defer cluster.Close()
 	patience := time.Now().Add(opts.Wait)
-	found, denied := map[*release.Hook]*hooks.Found{}, map[*release.Hook]bool{}
+	found := map[*release.Hook]finding{}
 	for told := false; ; told = true {
 		runs := 0
 		for _, h := range all.hooks {
@@ -320,11 +337,11 @@ func (o *Operation) inspect(rel *release.Release, suspects suspects, began time.
 				continue
 			}
 			what, err := cluster.Find(o.ctx, h, began)
-			denied[origin] = apierrors.IsForbidden(err)
-			if err != nil && !denied[origin] && !isUnmapped(err) {
+			denied := apierrors.IsForbidden(err)
+			if err != nil && !denied && !isUnmapped(err) {
 				return nil, fmt.Errorf("looking for hook %s: %w", h, err)
 			}
-			found[origin] = what
+			found[origin] = finding{what, denied}
 			if what != nil && what.EndedAt.IsZero() {
 				runs++
 			}
@@ -339,47 +356,60 @@ func (o *Operation) inspect(rel *release.Release, suspects suspects, began time.
 			return nil, err
 		}
 	}
-	var recovered []RecoveredHook
+	recovered := []RecoveredHook{}
 	for _, h := range suspects.hooks {
-		r := settle(h, found[h], suspects.began)
-		if r == nil {
-			continue
+		if r := settle(h, found[h], suspects.began); r != nil {
+			recovered = append(recovered, *r)
 		}
-		if denied[h] {
-			r.Found = "no permission to look"
-		}
-		recovered = append(recovered, *r)
 	}
 	return recovered, nil
 }
 
+// finding is what was found of a hook.
+type finding struct {
+	*hooks.Found      // nil if there's none of the operation in the cluster, or denied
+	denied       bool // it may not be looked at
+}
+
+// phase returns the phase that a finding stands for, and the words for it.
+func (f finding) phase() (release.HookPhase, string) {
+	switch {
+	case f.denied:
+		return release.HookPhaseUnknown, "no permission to look"
+	case f.Found == nil:
+		return release.HookPhaseUnknown, "none of this operation"
+	case f.EndedAt.IsZero():
+		return release.HookPhaseUnknown, "still running"
+	case f.Err != nil:
+		return release.HookPhaseFailed, f.Err.Error()
+	default:
+		return release.HookPhaseSucceeded, "done"
+	}
+}
+
 // settle sets what became of a hook that an operation may have run since began, given
-// what was found of it. It returns nil if it has not.
-func settle(h *release.Hook, found *hooks.Found, began time.Time) *RecoveredHook {
+// what was found of it. It returns nil if it has not, or if the record says so already.
+func settle(h *release.Hook, found finding, began time.Time) *RecoveredHook {
 	last := &h.LastRun
 	recorded := since(*last, began)
-	if !recorded && found == nil {
+	phase, text := found.phase()
+	switch {
+	case !recorded && found.Found == nil:
+		return nil
+	case recorded && hasEnded(*last) && (found.Found == nil || last.Phase == phase):
 		return nil
 	}
-	r := &RecoveredHook{Kind: h.Kind, Name: h.Name}
+	r := &RecoveredHook{Kind: h.Kind, Name: h.Name, Phase: phase, Found: text}
+	r.MayRun = found.Found != nil && found.EndedAt.IsZero() || found.denied && (h.Kind == "Job" || h.Kind == "Pod")
 	if recorded {
 		r.Was = last.Phase
-	} else {
+	}
+	if !recorded || hasEnded(*last) { // it ran, or ran once more, without a record
 		*last = release.HookExecution{StartedAt: helmtime.Time{Time: found.CreatedAt}}
 	}
-	switch {
-	case found == nil:
-		last.Phase, r.Found = release.HookPhaseUnknown, "not in the cluster"
-	case found.EndedAt.IsZero():
-		last.Phase, r.Found = release.HookPhaseUnknown, "still running"
-	case found.Err != nil:
-		last.Phase, r.Found = release.HookPhaseFailed, found.Err.Error()
-	default:
-		last.Phase, r.Found = release.HookPhaseSucceeded, "done"
-	}
-	if found != nil {
+	last.Phase = phase
+	if found.Found != nil {
 		last.CompletedAt = helmtime.Time{Time: found.EndedAt}
 	}
-	r.Phase = last.Phase
 	return r
 }

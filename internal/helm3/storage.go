@@ -1,13 +1,11 @@
 package helm3
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
@@ -78,6 +76,9 @@ func (d *storageDriver) Update(key string, rel *release.Release) error {
 	}
 	if rel.Info.Status == release.StatusUninstalling {
 		o.uninstalling = rel
+		if !o.deleted.IsZero() {
+			rel.Info.Deleted = o.deleted // Helm sets it before the pre-delete hooks
+		}
 		o.records.own(rel)
 	}
 	if p := o.pending; p != nil {
@@ -136,9 +137,7 @@ type records struct {
 	owned      *release.Release // whose record tells of the operation; nil if none does
 	unfinished *release.Release // that release as last stored; nil if it's finished
 	closed     error            // why nothing is written any more; nil if something is
-	// stored is unfinished for those who must not wait for a write.
-	stored    atomic.Pointer[release.Release]
-	unwritten map[int]error // why the last write of a revision has failed, where it has
+	unwritten  map[int]error    // why the last write of a revision has failed, where it has
 
 	// merge returns what to store of a release, given its current record; nil: the
 	// release as it is. Set before hooks run.
@@ -198,37 +197,25 @@ func (r *records) put(rel *release.Release, store func() error) error {
 		if failedBecause[rel.Info.Status] != "" {
 			r.unfinished = snapshot(rel)
 		}
-		r.stored.Store(r.unfinished)
 		return nil
 	})
 }
 
 // update stores rel past the decorated driver.
 func (r *records) update(rel *release.Release) error {
-	return r.put(rel, func() error {
-		if r.merge == nil {
-			return r.storage.Update(rel)
-		}
-		current, err := r.storage.Get(rel.Name, rel.Version)
-		if err != nil {
-			return err
-		}
-		return r.storage.Update(r.merge(current, rel))
-	})
+	return r.put(rel, func() error { return r.store(rel) })
 }
 
-// stand reports whether the record of the operation says what was stored last, as far as
-// anybody can tell; also if it doesn't tell of the operation.
-func (r *records) stand(context.Context) bool {
-	stored := r.stored.Load()
-	if stored == nil {
-		return true
+// store does the write for those who hold mu.
+func (r *records) store(rel *release.Release) error {
+	if r.merge == nil {
+		return r.storage.Update(rel)
 	}
-	current, err := r.storage.Get(stored.Name, stored.Version)
-	if errors.Is(err, driver.ErrReleaseNotFound) {
-		return false
+	current, err := r.storage.Get(rel.Name, rel.Version)
+	if err != nil {
+		return err
 	}
-	return err != nil || current.Info.Status == stored.Info.Status
+	return r.storage.Update(r.merge(current, rel))
 }
 
 // forget drops that the record of a revision could not be created.
@@ -269,7 +256,6 @@ func (r *records) remove(remove func() (*release.Release, error)) (removed *rele
 		}
 		if err == nil && r.owns(removed) {
 			r.unfinished = nil
-			r.stored.Store(nil)
 		}
 		return err
 	})
@@ -308,7 +294,7 @@ func (r *records) giveUp(latest func() *release.Release) error {
 	if r.owns(failed) { // not so where tests run
 		fail(failed, errInterrupted)
 	}
-	return r.storage.Update(failed)
+	return r.store(failed)
 }
 
 // fail marks an unfinished release as failed.

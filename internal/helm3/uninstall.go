@@ -65,7 +65,8 @@ func (o *Operation) uninstall(client *action.Uninstall, name string) (*release.U
 	}
 	o.records.own(last)
 	last.Info.Status = release.StatusUninstalling
-	last.Info.Deleted = helmtime.Now()
+	o.deleted = helmtime.Now()
+	last.Info.Deleted = o.deleted
 	last.Info.Description = "Deletion in progress (or silently failed)"
 	response := &release.UninstallReleaseResponse{Release: last}
 	if err := o.runHooks(last, release.HookPreDelete); err != nil {

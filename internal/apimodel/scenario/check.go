@@ -338,10 +338,17 @@ func (j *judge) checkResult(h *hook) {
 			j.problem("%s is told to have failed while it had not: %v", h, result.Err)
 		}
 	case hooks.Unknown:
-		if j.left.IsZero() {
-			j.problem("%s is Unknown, though nobody has told the run to leave", h)
+		if j.left.IsZero() && !unanswered(h) {
+			j.problem("%s is Unknown, though nobody has told the run to leave, and its creation was answered: %v", h, result.Err)
 		}
 	}
+}
+
+// unanswered reports whether nobody can know if a hook was created.
+func unanswered(h *hook) bool {
+	var err *hooks.NoAnswerError
+	return h.result.Err != nil && h.result.Err.Op == hooks.OpCreate && errors.As(h.result.Err, &err) && err.Acted &&
+		slices.ContainsFunc(h.posts, func(post apimodel.Request) bool { return post.Fault != apimodel.None })
 }
 
 func (j *judge) firstDelete(h *hook) time.Time {

@@ -63,7 +63,7 @@ func (j *judge) untrue(h *hook, stored hooks.Result, record Record) string {
 	case hooks.Succeeded:
 		return j.wrong(h, hooks.Succeeded, record.At)
 	case hooks.Unknown:
-		if j.left.IsZero() && !record.GivenUp {
+		if j.left.IsZero() && !record.GivenUp && !unanswered(h) {
 			return "nobody has told the run to leave"
 		}
 	case hooks.Running:
