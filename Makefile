@@ -80,6 +80,7 @@ e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm $(BIN)/helm4,$(BINARIES)) ## Run the end
 	cd e2e && E2E_RACE=$(RACE) go test -count=1 -p 1 -parallel 8 -timeout 60m $(if $(E2E_KUBECONFIG),.,./...)
 
 faults: $(BINARIES) ## Have every command meet every fault at every moment; writes docs/reliability.md.
+	cd e2e && E2E_CRASHES=50 go test -count=1 -parallel 12 -timeout 30m -run TestCrash .
 	cd e2e && go test -count=1 -timeout 60m ./faults -whole -write
 
 soak: $(BINARIES) ## Run 2000 hooks in a release, ten releases side by side and 200 operations one after another.

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -292,11 +294,13 @@ func TestCrash(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	const mix = `tiers=[{"jobs":6,"duration":"0s"},{"jobs":6,"duration":"1s"},{"jobs":4,"duration":"0s"}]`
+	results := newCrashResults(t)
 	for i := range crashes(t) {
 		command := []string{"install", "upgrade", "rollback", "uninstall", "test"}[i%5]
 		after := time.Duration(random.Int64N(int64(8 * time.Second)))
 		t.Run(fmt.Sprintf("%s after %v", command, after.Round(time.Millisecond)), func(t *testing.T) {
 			t.Parallel()
+			t.Cleanup(func() { results.note(command, !t.Failed()) })
 			s := newSession(t)
 			event := map[string]string{"install": "pre-install", "upgrade": "pre-upgrade", "rollback": "pre-rollback", "uninstall": "pre-delete", "test": "test"}[command]
 			chart := []string{chartPath("tiers"), "--set", "event=" + event, "--set-json", mix}
@@ -340,6 +344,37 @@ func TestCrash(t *testing.T) {
 				t.Logf("recover: %v", got)
 			}
 		})
+	}
+}
+
+// crashResults are how many operations were killed, and after how many of them all was well, by command.
+type crashResults struct {
+	mu     sync.Mutex
+	Runs   map[string]int
+	Passed map[string]int
+}
+
+// newCrashResults returns results that are written for the page on reliability when the test has ended.
+func newCrashResults(t *testing.T) *crashResults {
+	r := &crashResults{Runs: map[string]int{}, Passed: map[string]int{}}
+	t.Cleanup(func() {
+		written, err := json.Marshal(r)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(bed.root, ".cache", "crashes.json"), written, 0o644)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func (r *crashResults) note(command string, passed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Runs[command]++
+	if passed {
+		r.Passed[command]++
 	}
 }
 

@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -65,12 +66,27 @@ func writeReport(ctx context.Context) error {
 			lines = append(lines, l)
 		}
 	}
-	passed := 0
+	passed, runs := 0, len(results.cells)
 	for _, r := range results.cells {
 		if r.passed {
 			passed++
 		}
 	}
+	// TestCrash has left what became of it.
+	var crashes struct{ Runs, Passed map[string]int }
+	found, err := os.ReadFile(filepath.Join(bed.root, ".cache", "crashes.json"))
+	if err == nil {
+		err = json.Unmarshal(found, &crashes)
+	}
+	if err != nil {
+		return fmt.Errorf("the results of TestCrash: %w", err)
+	}
+	crash := line{Fault: "SIGKILL of the plugin, then `recover`", Moment: "any"}
+	for _, command := range commands {
+		crash.Cells = append(crash.Cells, cellOf(crashes.Passed[command.name], crashes.Runs[command.name]))
+		passed, runs = passed+crashes.Passed[command.name], runs+crashes.Runs[command.name]
+	}
+	lines = append(lines, crash)
 	kubernetes, err := bed.client.Discovery().ServerVersion()
 	if err != nil {
 		return err
@@ -95,7 +111,7 @@ func writeReport(ctx context.Context) error {
 		"Commands":    names,
 		"Parallelism": parallelism,
 		"Minutes":     int(time.Since(begun).Minutes()) + 1,
-		"Runs":        len(results.cells),
+		"Runs":        runs,
 		"Passed":      passed,
 		"Date":        time.Now().UTC().Format(time.DateOnly),
 		"Kubernetes":  strings.TrimPrefix(kubernetes.GitVersion, "v"),
@@ -120,6 +136,10 @@ func tally(f *fault, moment string, c command) string {
 			}
 		}
 	}
+	return cellOf(passed, runs)
+}
+
+func cellOf(passed, runs int) string {
 	switch {
 	case runs == 0:
 		return "–"
