@@ -27,10 +27,12 @@ The hooks of the last revision are looked for in the cluster. What became of eac
 recorded, and the revision is marked as failed. From there helm, and this plugin, can
 upgrade, roll back and uninstall. Nothing but the record is changed.
 
-As long as the operation may be alive, recover refuses. While it runs with
---hook-parallelism above 1, an operation renews a Lease; 60 seconds after the last
-time it's dead, and recover waits for that. Helm itself, and operations without
-permission for Leases, hold none: then make sure yourself, and say so with --force.
+While it runs with --hook-parallelism above 1, an operation renews a Lease, an object of
+Kubernetes that stands for it, every ten seconds. If there is one, recover waits for up
+to a minute: if the Lease is renewed it refuses, since the operation is alive; if it
+expires it recovers. Helm itself, and operations without permission for Leases, hold
+none: then make sure yourself that it's dead, and say so with --force, which never
+overrides a Lease that is renewed.
 `
 
 const recoverExample = `  # After a CI job was killed in the middle of an upgrade
@@ -109,6 +111,10 @@ func (p *program) recover(cfg *action.Configuration, name string, opts helm3.Rec
 
 // writeRecovery writes what was found and done, for a person.
 func writeRecovery(out io.Writer, r *helm3.Recovery) error {
+	if running := r.Running(); !r.Recovered() && len(running) > 0 {
+		_, err := fmt.Fprintf(out, "Release %q is %s at revision %d, as before: hooks may still be running: %s.\n", r.Release, r.Was, r.Revision, display.Printable(strings.Join(running, ", ")))
+		return err
+	}
 	if !r.Recovered() {
 		_, err := fmt.Fprintf(out, "Release %q is %s at revision %d: there is nothing to recover.\n", r.Release, r.Was, r.Revision)
 		return err
@@ -146,13 +152,7 @@ func (u *upgrade) recoverFirst(name string) error {
 			return err
 		}
 	}
-	var running []string
-	for _, h := range recovery.Hooks {
-		if h.MayRun {
-			running = append(running, h.Kind+"/"+h.Name)
-		}
-	}
-	if len(running) > 0 {
+	if running := recovery.Running(); len(running) > 0 {
 		return fmt.Errorf("hooks of the operation that died may still be running, and an upgrade could run them twice: %s; wait for them, or delete them, and try again", strings.Join(running, ", "))
 	}
 	return nil

@@ -98,7 +98,7 @@ func (u *upgrade) addUpgradeFlags(cmd *cobra.Command) {
 		skipCRDs:        "if set, no CRDs will be installed when an upgrade is performed with install flag enabled. By default, CRDs are installed if not already present, when an upgrade is performed with install flag enabled",
 		takeOwnership:   "if set, upgrade will ignore the check for helm annotations and take ownership of the existing resources",
 	})
-	f.BoolVar(&u.recovers, "recover", false, "if set and the last operation on the release has died, bring the release's record in line with the cluster first, as the recover command does. Hooks that still run are waited for")
+	f.BoolVar(&u.recovers, "recover", false, "if set and the last operation on the release has died, bring the release's record in line with the cluster first, as the recover command does. Hooks that still run are waited for, for --timeout at most. --force has nothing to do with it, and --dry-run recovers nothing")
 	u.hooks = u.addHookFlags(cmd, u.cfg)
 	completeFlag(cmd, "version", u.upgradeVersions)
 }

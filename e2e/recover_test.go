@@ -103,14 +103,14 @@ func TestRecover(t *testing.T) {
 		`Release "shop", revision 2, was pending-upgrade and its operation dead.`,
 		"Job/job-1-02  Running      still running  Unknown",
 		"Job/job-1-03  Running      done           Succeeded",
-		`Revision 2 is failed now: Upgrade "shop" failed: the operation died without a word; recovered; its last hooks: `,
+		`Revision 2 is failed now: Upgrade "shop" failed: its operation ended without recording it; recovered; its hooks: `,
 	} {
 		if !strings.Contains(spaced(dead.stdout), spaced(want)) {
 			t.Errorf("want %q; got: %v", want, dead)
 		}
 	}
 	stored := s.release("shop")
-	if stored.Info.Status != release.StatusFailed || !strings.HasPrefix(stored.Info.Description, `Upgrade "shop" failed: the operation died without a word; recovered`) {
+	if stored.Info.Status != release.StatusFailed || !strings.HasPrefix(stored.Info.Description, `Upgrade "shop" failed: its operation ended without recording it; recovered`) {
 		t.Errorf("status = %s, description = %q; want failed, and why", stored.Info.Status, stored.Info.Description)
 	}
 	wantEqual(t, "phases", phasesOf(stored), []string{

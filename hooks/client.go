@@ -428,6 +428,10 @@ func (c *Client) createObject(ctx context.Context, t target, e *execution) error
 		if late && err == nil {
 			err = s.watch.refresh(ctx, s.name) // the watch may have been faster
 		}
+		var unanswered *NoAnswerError
+		if errors.As(err, &unanswered) {
+			unanswered.Acted = true // the object was created
+		}
 	}
 	if err != nil {
 		if s != nil {
@@ -613,11 +617,16 @@ type Found struct {
 	EndedAt time.Time
 	// Err says how it failed; nil if it didn't.
 	Err error
+	// Incomplete says that some of its objects don't exist, or are older.
+	Incomplete bool
+	// Unnamed says that it can't be told, since the server has chosen a name
+	// (metadata.generateName).
+	Unnamed bool
 }
 
 // Find returns what became of a hook whose objects were created no earlier than notBefore
-// by the server's clock, which counts in seconds; nil if one of them doesn't exist, or
-// is older.
+// by the server's clock, which counts in seconds; nil if none of them exists, or all are
+// older.
 func (c *Client) Find(ctx context.Context, h *Hook, notBefore time.Time) (*Found, error) {
 	targets, err := c.targets(ctx, h)
 	if err != nil {
@@ -625,22 +634,21 @@ func (c *Client) Find(ctx context.Context, h *Hook, notBefore time.Time) (*Found
 	}
 	found := new(Found)
 	var failures []error
-	runs := false
+	runs, any := false, false
 	for _, t := range targets {
 		if t.key.name == "" {
-			return nil, nil // the server has chosen the name
+			return &Found{Unnamed: true}, nil
 		}
 		object, err := t.resource.Get(ctx, t.key.name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil, nil
-		}
-		if err != nil {
+		if err != nil && !apierrors.IsNotFound(err) {
 			return nil, err
 		}
-		created := object.GetCreationTimestamp().Time
-		if created.Before(notBefore.Truncate(time.Second)) {
-			return nil, nil
+		if err != nil || object.GetCreationTimestamp().Time.Before(notBefore.Truncate(time.Second)) {
+			found.Incomplete = true
+			continue
 		}
+		any = true
+		created := object.GetCreationTimestamp().Time
 		if created.After(found.CreatedAt) {
 			found.CreatedAt = created
 		}
@@ -652,6 +660,9 @@ func (c *Client) Find(ctx context.Context, h *Hook, notBefore time.Time) (*Found
 		if at.After(found.EndedAt) {
 			found.EndedAt = at
 		}
+	}
+	if !any {
+		return nil, nil
 	}
 	if found.Err = errors.Join(failures...); runs && found.Err == nil {
 		found.EndedAt = time.Time{}

@@ -72,9 +72,13 @@ type retrying struct {
 	ctx context.Context
 
 	mu sync.Mutex
-	// silent is since when requests have failed and none was answered, and failed
-	// when the last one did; silent is zero if it was answered.
-	silent, failed time.Time
+	// silent is since when requests have failed and none was answered; zero if the
+	// last one was.
+	silent time.Time
+	// unanswered is how many requests have failed so far and may be made again, and
+	// idle since when there are none.
+	unanswered int
+	idle       time.Time
 	// failing is how many requests have failed for longer than [warnAfter].
 	failing int
 	// told is since when they have, once that was told and until they don't.
@@ -179,7 +183,8 @@ func (t *retryingTransport) RoundTrip(request *http.Request) (*http.Response, er
 	}
 	a := &attempts{retryingTransport: t, retrying: active, request: request}
 	response, err := a.make()
-	active.ended(a, err == nil && a.outcome == answered)
+	// Of an extension that is gone the server says so, too, where its own storage is.
+	active.ended(a, err == nil && a.outcome == answered && response.StatusCode < http.StatusInternalServerError)
 	return response, err
 }
 
@@ -203,13 +208,16 @@ type attempts struct {
 	lost      time.Time // when that one was made; zero: there was none
 	outcome   outcome   // of the last one
 	last      error     // why the last one that failed did
+	counted   bool      // among the unanswered
 	warned    bool
 }
 
 func (a *attempts) make() (*http.Response, error) {
 	delays := wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 10, Cap: 5 * time.Second}
 	for {
-		if err := a.gate(); err != nil {
+		if err := a.gate(); err != nil && !a.lost.IsZero() {
+			return nil, a.ended(err)
+		} else if err != nil {
 			return nil, err
 		}
 		a.retrier.mu.Lock()
@@ -218,25 +226,25 @@ func (a *attempts) make() (*http.Response, error) {
 		response, err := a.attempt(a.request)
 		var patience time.Duration
 		a.outcome, patience = a.judge(response, err)
-		switch {
-		case a.outcome != answered:
-		case err == nil:
+		if a.outcome == answered && err == nil {
 			return a.settle(response)
-		case a.last != nil:
-			return nil, a.ended(context.Cause(a.request.Context()))
-		default:
-			return nil, err
 		}
 		if a.outcome == lost && a.lost.IsZero() {
 			a.lost, a.notBefore = began, date
 		}
-		if a.failed.IsZero() {
-			a.failed = time.Now()
+		if over := a.request.Context().Err(); over != nil && err != nil {
+			if a.last == nil && !(a.changes() && a.outcome == lost) {
+				return nil, err
+			}
+			if a.last == nil {
+				a.failed, a.last = began, errNotYet
+			}
+			return nil, a.ended(context.Cause(a.request.Context()))
 		}
-		a.noteFailure()
+		silence := a.noteFailure(began)
 		a.last = err
 		if response != nil {
-			a.last = fmt.Errorf("the server answered %s", response.Status)
+			a.last = fmt.Errorf("the server answered %s", saidBy(response))
 		}
 		delay := delays.Step()
 		if response != nil {
@@ -244,7 +252,7 @@ func (a *attempts) make() (*http.Response, error) {
 				delay = max(delay, time.Duration(seconds)*time.Second)
 			}
 		}
-		left := a.left(response, patience)
+		left := a.left(response, patience, silence)
 		if patience > 0 && left < delay {
 			return a.giveUp(response, err)
 		}
@@ -261,7 +269,7 @@ func (a *attempts) make() (*http.Response, error) {
 
 // gate returns when the request may be made, or why it may not.
 func (a *attempts) gate() error {
-	if a.Gate == nil || a.request.Method == http.MethodGet || a.request.Method == http.MethodHead {
+	if a.Gate == nil || !a.changes() {
 		return nil
 	}
 	ctx, cancel := context.WithCancelCause(a.request.Context())
@@ -274,38 +282,59 @@ func (a *attempts) gate() error {
 	return a.Gate(ctx, a.request)
 }
 
-// errGate is why a request was never made.
-var errGate = errors.New("nothing could be changed meanwhile")
+var (
+	// errGate is why a request was never made.
+	errGate = errors.New("nothing could be changed meanwhile")
+	// errNotYet is why a request has failed whose time was over first.
+	errNotYet = errors.New("it had not answered yet")
+)
+
+// changes reports whether the request may change something.
+func (a *attempts) changes() bool {
+	return a.request.Method != http.MethodGet && a.request.Method != http.MethodHead
+}
 
 // left returns for how much longer a request is made again that would be for as long as
-// given: of status 500 from when it was first met, since before nothing could pass.
-func (a *attempts) left(response *http.Response, patience time.Duration) time.Duration {
-	a.retrying.mu.Lock()
-	silent := time.Since(a.silent)
-	a.retrying.mu.Unlock()
-	if response == nil || response.StatusCode != http.StatusInternalServerError {
-		return patience - silent
+// given, after a time without an answer to any: of status 500 from when it was first met,
+// since before nothing could pass.
+func (a *attempts) left(response *http.Response, patience, silence time.Duration) time.Duration {
+	failing := time.Since(a.failed)
+	if response != nil && response.StatusCode == http.StatusInternalServerError {
+		if a.internal.IsZero() {
+			a.internal = time.Now()
+		}
+		failing = time.Since(a.internal)
 	}
-	if a.internal.IsZero() {
-		a.internal = time.Now()
-	}
-	left := patience - time.Since(a.internal)
+	left := patience - failing
 	if a.Patience > 0 {
-		left = min(left, a.Patience-silent)
+		// A server that comes back a moment late shouldn't meet requests that
+		// have no time at all.
+		left = min(left, max(a.Patience-silence, leastPatience-failing))
 	}
 	return left
 }
 
-// silenceGap is for how long nothing may be asked in a time without an answer.
-const silenceGap = time.Minute
+const (
+	// leastPatience is what each request has, though others have failed for long.
+	leastPatience = 10 * time.Second
+	// silenceGap is after how long in which nothing was asked a failure is a new one.
+	silenceGap = time.Minute
+)
 
-func (r *retrying) noteFailure() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.silent.IsZero() || time.Since(r.failed) > silenceGap {
-		r.silent = time.Now()
+// noteFailure notes that an attempt has failed which began at a time, and returns for
+// how long nothing was answered.
+func (a *attempts) noteFailure(began time.Time) (silence time.Duration) {
+	a.retrying.mu.Lock()
+	defer a.retrying.mu.Unlock()
+	if a.silent.IsZero() || a.unanswered == 0 && began.Sub(a.idle) > silenceGap {
+		a.silent = time.Now()
 	}
-	r.failed = time.Now()
+	if a.failed.IsZero() {
+		a.failed = time.Now()
+		a.unanswered++
+		a.counted = true
+	}
+	return time.Since(a.silent)
 }
 
 // attempt makes a request once, and reads the answer to its end: a connection may
@@ -336,9 +365,6 @@ func (a *attempts) attempt(request *http.Request) (*http.Response, error) {
 // judge says how an attempt has gone and for how long such a request is made again.
 func (a *attempts) judge(response *http.Response, err error) (outcome, time.Duration) {
 	if err != nil {
-		if a.request.Context().Err() != nil {
-			return answered, 0 // whoever asked no longer wants to know
-		}
 		var dialling *net.OpError
 		if errors.As(err, &dialling) && dialling.Op == "dial" {
 			return refused, a.Patience
@@ -406,17 +432,22 @@ func (a *attempts) ended(why error) error {
 }
 
 func (a *attempts) noAnswer(err error) *NoAnswerError {
-	return &NoAnswerError{After: time.Since(a.failed), Acted: !a.lost.IsZero(), err: err}
+	a.retrying.mu.Lock()
+	defer a.retrying.mu.Unlock()
+	since := a.failed
+	if !a.silent.IsZero() && a.silent.Before(since) {
+		since = a.silent
+	}
+	return &NoAnswerError{After: time.Since(since), Acted: a.changes() && !a.lost.IsZero(), err: err}
 }
 
 // giveUp returns what the last attempt brought.
 func (a *attempts) giveUp(response *http.Response, err error) (*http.Response, error) {
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, a.noAnswer(err)
-	case a.request.Method == http.MethodPost && response.StatusCode != http.StatusTooManyRequests && response.StatusCode != http.StatusInternalServerError:
-		discard(response)
-		return nil, a.noAnswer(a.last)
+	}
+	if a.creates() && !a.lost.IsZero() {
+		return a.lookUp(response)
 	}
 	response.Header.Del("Retry-After") // by which client-go would begin anew
 	return response, nil
@@ -431,9 +462,9 @@ func discard(response *http.Response) {
 
 // NoAnswerError says that the API server could not be reached.
 type NoAnswerError struct {
-	// After is for how long it was tried.
+	// After is for how long it, and what was asked before, was tried.
 	After time.Duration
-	// Acted says that the server may have done what it was asked for.
+	// Acted says that the server may have changed what it was asked to.
 	Acted bool
 	err   error
 }
@@ -469,37 +500,58 @@ func (a *attempts) settle(response *http.Response) (*http.Response, error) {
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
 			Status:   metav1.StatusSuccess,
 		})
-	case response.StatusCode == http.StatusConflict && (a.request.Method == http.MethodPost || a.request.Method == http.MethodPut):
-		found, ours, err := a.find()
-		if err == nil && ours {
+	case response.StatusCode == http.StatusConflict && a.request.Method == http.MethodPut:
+		found, whose, err := a.find()
+		if err == nil && whose == ours {
 			discard(response)
 			return found, nil
 		}
 		discard(found)
-		if a.request.Method == http.MethodPut || !strings.HasPrefix(response.Header.Get("Content-Type"), runtime.ContentTypeJSON) {
-			return response, nil
-		}
-		status := &metav1.Status{}
-		if err := readInto(response, status); err != nil {
-			return nil, err
-		}
-		status.Message += "; the answer to its creation was lost, and whether it's the one that was to be created nobody can tell"
-		return a.answer(response, http.StatusConflict, status)
-	case a.request.Method == http.MethodPost && response.StatusCode >= http.StatusBadRequest && a.sent().GetName() != "":
-		// Quotas, webhooks and what makes a value unique come before the server
-		// sees that the object exists, and may be at odds with itself.
-		found, ours, err := a.find()
-		switch {
-		case ours:
-			discard(response)
-			return found, nil
-		case err != nil:
-			discard(response)
-			return nil, a.noAnswer(fmt.Errorf("the server answered %s; %w", response.Status, err))
-		}
-		discard(found)
+	case response.StatusCode >= http.StatusBadRequest && a.creates():
+		// Not only if it exists: quotas, webhooks and what makes a value unique
+		// come before the server sees that, and may be at odds with themselves.
+		return a.lookUp(response)
 	}
 	return response, nil
+}
+
+// creates reports whether the request is to create an object with a name.
+func (a *attempts) creates() bool {
+	return a.request.Method == http.MethodPost && a.sent().GetName() != ""
+}
+
+// lookUp looks for the object that an earlier attempt may have created, and returns it as
+// the answer, or the refusal of a later one if there's none.
+func (a *attempts) lookUp(refusal *http.Response) (*http.Response, error) {
+	found, whose, err := a.find()
+	if err == nil && whose == ours {
+		discard(refusal)
+		return found, nil
+	}
+	discard(found)
+	said := fmt.Sprintf("the server answered %s", saidBy(refusal))
+	switch {
+	case err != nil:
+		said = fmt.Sprintf("%s; %v", said, err)
+	case whose == unclear:
+	default:
+		refusal.Header.Del("Retry-After")
+		return refusal, nil
+	}
+	discard(refusal)
+	return nil, a.noAnswer(fmt.Errorf("%s; the answer to its creation was lost, and whether it's the one that was to be created nobody can tell", said))
+}
+
+// saidBy returns the status of a response, with its message, which can still be read.
+func saidBy(response *http.Response) string {
+	body, err := io.ReadAll(response.Body)
+	_ = response.Body.Close()
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	status := &metav1.Status{}
+	if err != nil || json.Unmarshal(body, status) != nil || status.Message == "" {
+		return response.Status
+	}
+	return fmt.Sprintf("%s: %s", response.Status, status.Message)
 }
 
 // answer returns a response with another status and content.
@@ -542,8 +594,8 @@ func (a *attempts) guard() (*http.Response, error) {
 	if !set || !isNumber || sent.GetKind() != "Job" {
 		return nil, nil
 	}
-	found, ours, err := a.find()
-	if ours {
+	found, whose, err := a.find()
+	if err == nil && whose == ours {
 		return found, nil
 	}
 	exists := found != nil
@@ -593,10 +645,19 @@ func (a *attempts) sent() *unstructured.Unstructured {
 	return sent
 }
 
+// owner says who has created or changed an object last.
+type owner int
+
+const (
+	others owner = iota
+	ours
+	unclear
+)
+
 // find reads the object that the request was to create or to change, as the answer to
-// it, and reports whether it's what was sent. The answer is nil if there is none, and so
-// is the error if that's certain.
-func (a *attempts) find() (answer *http.Response, ours bool, err error) {
+// it, and says whose it is. The answer is nil if there is none, and so is the error if
+// that's certain.
+func (a *attempts) find() (answer *http.Response, whose owner, err error) {
 	sent := a.sent()
 	request := a.request.Clone(a.request.Context())
 	request.Method, request.Body, request.GetBody, request.ContentLength = http.MethodGet, nil, nil, 0
@@ -608,20 +669,20 @@ func (a *attempts) find() (answer *http.Response, ours bool, err error) {
 	}
 	response, err := a.RoundTrip(request)
 	if err != nil {
-		return nil, false, err
+		return nil, others, err
 	}
 	switch response.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound:
 		discard(response)
-		return nil, false, nil
+		return nil, others, nil
 	default:
 		discard(response)
-		return nil, false, fmt.Errorf("looking for it, the server answered %s", response.Status)
+		return nil, others, fmt.Errorf("looking for it, the server answered %s", response.Status)
 	}
 	stored := &unstructured.Unstructured{}
 	if err := readInto(response, &stored.Object); err != nil {
-		return nil, false, err
+		return nil, others, err
 	}
 	code := http.StatusOK
 	if a.request.Method == http.MethodPost {
@@ -631,13 +692,18 @@ func (a *attempts) find() (answer *http.Response, ours bool, err error) {
 			notBefore = date.Add(-time.Since(a.lost)) // the server had not said its time by then
 		}
 		// The server's times are to the second.
-		ours = !notBefore.IsZero() && !stored.GetCreationTimestamp().Time.Before(notBefore.Add(-time.Second))
-	} else {
-		ours = sameSpec(sent, stored)
+		recent := !notBefore.IsZero() && !stored.GetCreationTimestamp().Time.Before(notBefore.Add(-time.Second))
+		switch {
+		case recent && holds(stored, sent):
+			whose = ours
+		case recent:
+			whose = unclear // a webhook may have changed it
+		}
+	} else if sameSpec(sent, stored) && holds(stored, sent) {
+		whose = ours
 	}
-	ours = ours && holds(stored, sent)
 	answer, err = a.answer(response, code, stored.Object)
-	return answer, ours, err
+	return answer, whose, err
 }
 
 // holds reports whether an object has the labels, annotations and data of another.
@@ -673,11 +739,15 @@ func (a *attempts) warn(ends bool, left time.Duration) {
 	}
 	a.warned = true
 	a.retrying.mu.Lock()
-	defer a.retrying.mu.Unlock()
-	if a.failing++; !a.told.IsZero() || a.Warn == nil {
+	a.failing++
+	tell := a.told.IsZero() && a.Warn != nil
+	if tell {
+		a.told = a.failed
+	}
+	a.retrying.mu.Unlock()
+	if !tell {
 		return
 	}
-	a.told = a.failed
 	until := "until it does"
 	if ends {
 		until = fmt.Sprintf("for up to %v more", left.Round(time.Second))
@@ -697,16 +767,23 @@ func resourceOf(u *url.URL) string {
 // ended notes that a request has, and whether it was answered.
 func (r *retrying) ended(a *attempts, answered bool) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if a.warned {
 		r.failing--
 	}
-	if !answered {
-		return
+	if a.counted {
+		if r.unanswered--; r.unanswered == 0 {
+			r.idle = time.Now()
+		}
 	}
-	r.silent = time.Time{}
-	if r.failing == 0 && !r.told.IsZero() {
-		r.Warn(fmt.Sprintf("the API server answers again, after %v", time.Since(r.told).Round(time.Second)))
-		r.told = time.Time{}
+	var told time.Time
+	if answered {
+		r.silent = time.Time{}
+		if r.failing == 0 {
+			told, r.told = r.told, time.Time{}
+		}
+	}
+	r.mu.Unlock()
+	if !told.IsZero() {
+		r.Warn(fmt.Sprintf("the API server answers again, after %v", time.Since(told).Round(time.Second)))
 	}
 }

@@ -205,7 +205,7 @@ func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 		var ended *EndedBadly
 		var unanswered *NoAnswerError
 		switch {
-		case ctx.Err() != nil && !errors.As(err, &ended), errors.As(err, &unanswered) && unanswered.Acted && op == OpCreate:
+		case ctx.Err() != nil && !errors.As(err, &ended), op == OpCreate && !x.plan.Serial() && errors.As(err, &unanswered) && unanswered.Acted:
 			// Whether it goes on is not for us to know.
 			result.Phase = Unknown
 		case !result.StartedAt.IsZero():

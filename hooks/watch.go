@@ -151,7 +151,7 @@ func (s *subscription) await(ctx context.Context, uid types.UID, done func(state
 	for {
 		s.watch.mu.Lock()
 		current, known := s.states[uid]
-		changed, failed, trouble := s.changed, s.watch.err, s.watch.trouble
+		changed, failed := s.changed, s.watch.err
 		s.watch.mu.Unlock()
 		if known {
 			if ok, err := done(current); ok || err != nil {
@@ -164,6 +164,9 @@ func (s *subscription) await(ctx context.Context, uid types.UID, done func(state
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			s.watch.mu.Lock()
+			trouble := s.watch.trouble
+			s.watch.mu.Unlock()
 			if trouble != nil {
 				return fmt.Errorf("%w: no connection to watch %s: %w", context.Cause(ctx), s.watch.name, trouble)
 			}

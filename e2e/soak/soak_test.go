@@ -10,7 +10,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,15 +19,20 @@ import (
 	"testing"
 	"time"
 
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chart/loader"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
-	"github.com/helm-parallel-hooks/helm-parallel-hooks/cmd"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/audit"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/controlplane"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
 )
 
 var whole = flag.Bool("whole", false, "run at the size of a large installation")
@@ -226,11 +230,13 @@ func operateAgainAndAgain(args []string) error {
 	if _, err := fmt.Sscan(args[0]+" "+args[1], &count, &warmUp); err != nil {
 		return err
 	}
+	chrt, err := loader.Load(args[2])
+	if err != nil {
+		return err
+	}
 	for i := 1; i <= count; i++ {
-		var output bytes.Buffer
-		streams := genericiooptions.IOStreams{In: strings.NewReader(""), Out: io.Discard, ErrOut: &output}
-		if err := cmd.Run(streams, args[2:], ""); err != nil {
-			return fmt.Errorf("operation %d: %w\n%s", i, err, output.String())
+		if err := operation(chrt, args[3], i == 1); err != nil {
+			return fmt.Errorf("operation %d: %w", i, err)
 		}
 		if i != warmUp && i != count {
 			continue
@@ -246,13 +252,42 @@ func operateAgainAndAgain(args []string) error {
 	return nil
 }
 
+// operation installs or upgrades a release as the plugin's commands do. These themselves hold on to what they have used
+// until their process ends, by cobra's table of the completions of all flags that ever were.
+func operation(chrt *chart.Chart, namespace string, first bool) error {
+	retrier := hooks.NewRetrier()
+	flags := genericclioptions.NewConfigFlags(false)
+	flags.Namespace = &namespace
+	flags.WithWrapConfigFn(func(config *rest.Config) *rest.Config {
+		config.Wrap(retrier.Wrap)
+		return config
+	})
+	cfg := new(action.Configuration)
+	if err := cfg.Init(flags, namespace, "secret", func(string, ...any) {}); err != nil {
+		return err
+	}
+	values := map[string]any{"tiers": []any{
+		map[string]any{"jobs": 3, "duration": "0s", "event": []any{"pre-install", "pre-upgrade"}},
+	}}
+	operation := helm3.New(cfg, helm3.Options{Parallelism: 4, Retrier: retrier, FollowPods: true, LogTail: 10})
+	if first {
+		install := action.NewInstall(cfg)
+		install.ReleaseName, install.Namespace, install.Timeout = "often", namespace, time.Minute
+		_, err := operation.Install(context.Background(), install, chrt, values)
+		return err
+	}
+	upgrade := action.NewUpgrade(cfg)
+	upgrade.Namespace, upgrade.Timeout, upgrade.MaxHistory = namespace, time.Minute, 10
+	_, err := operation.Upgrade(context.Background(), upgrade, "often", chrt, values)
+	return err
+}
+
 // TestManyOperations of one process, one after another: after the first ones it holds on to no more than before.
 func TestManyOperations(t *testing.T) {
 	namespace := newNamespace(t)
 	operations, warmUp := size(200, 20), size(20, 5)
 	program := exec.CommandContext(t.Context(), os.Args[0], operating, fmt.Sprint(operations), fmt.Sprint(warmUp),
-		"upgrade", "--install", "often", bed.chart, "--namespace", namespace, "--hook-parallelism", "4",
-		"--set-json", `tiers=[{"jobs":3,"duration":"0s","event":["pre-install","pre-upgrade"]}]`)
+		bed.chart, namespace)
 	var stderr bytes.Buffer
 	program.Stderr = &stderr
 	begin := time.Now()

@@ -143,6 +143,10 @@ func (e *detailedError) Error() string {
 func (o *Operation) complete(name string, err error) error {
 	err = o.withDetails(err)
 	lacking := o.records.lacking()
+	if err != nil && o.opts.Parallelism > 1 && strings.HasSuffix(err.Error(), errHelmsPending) {
+		// Helm's check comes before ours, and doesn't know who it is.
+		err = fmt.Errorf("%w; if that has died: helm parallel-hooks recover %s", err, name)
+	}
 	switch {
 	case lacking == nil || o.opts.Parallelism <= 1:
 		return err
@@ -151,9 +155,9 @@ func (o *Operation) complete(name string, err error) error {
 	case errors.Is(lacking, errLeaseLost):
 		return lacking
 	case err == nil:
-		return fmt.Errorf("the %s of release %s is complete, but %w; see helm status and helm parallel-hooks recover", o.what, name, lacking)
+		return fmt.Errorf("the %s of release %s is complete, but %w; see helm status %s and helm parallel-hooks recover %s", o.what, name, lacking, name, name)
 	default:
-		return fmt.Errorf("%w\nBesides, %w; see helm status and helm parallel-hooks recover", err, lacking)
+		return fmt.Errorf("%w\nBesides, %w; see helm status %s and helm parallel-hooks recover %s", err, lacking, name, name)
 	}
 }
 

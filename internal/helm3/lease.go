@@ -47,9 +47,13 @@ const (
 // leaseName is the name of the Lease of a release, in its namespace.
 func leaseName(release string) string { return "helm-parallel-hooks." + release }
 
-// errPending are Helm's words (pkg/action/action.go), with who it is.
+// errHelmsPending are Helm's words for a release on which somebody else is at work
+// (pkg/action/action.go).
+const errHelmsPending = "another operation (install/upgrade/rollback) is in progress"
+
+// errPending adds who it is.
 func errPending(holder string) error {
-	return fmt.Errorf("another operation (install/upgrade/rollback) is in progress (%s)", holder)
+	return fmt.Errorf("%s (%s)", errHelmsPending, holder)
 }
 
 // errLeaseLost says that somebody else took this operation for dead.
@@ -73,6 +77,7 @@ type lease struct {
 	stop    context.CancelFunc
 	renewal sync.WaitGroup
 
+	renewing    sync.Mutex // held during a renewal, and what it leads to
 	writing     sync.Mutex // held during a write
 	held        *coordinationv1.Lease
 	annotations map[string]string // of what it is one
@@ -83,6 +88,7 @@ type lease struct {
 	renewAt time.Time     // when the last renewal was asked for
 	open    bool          // nothing is held up, since there's no lease any more
 	over    error         // why it's not renewed any more; nil if it is
+	failure error         // why the last renewal has failed; nil if it hasn't
 	renewed chan struct{} // closed, and replaced, when one of these changes
 }
 
@@ -118,13 +124,14 @@ func takeLease(ctx context.Context, l *lease, record *release.Release, what stri
 	if err == nil && remaining(found, l.now()) > 0 {
 		return nil, errPending(holderOf(found))
 	}
+	created := false
 	if err == nil {
 		wanted.ResourceVersion = found.ResourceVersion
 	} else if apierrors.IsNotFound(err) {
 		// It's updated at once, too: what can't be renewed is no sign of life.
 		found, err = l.client.Create(ctx, wanted, metav1.CreateOptions{})
 		if err == nil {
-			wanted.ResourceVersion = found.ResourceVersion
+			wanted.ResourceVersion, created = found.ResourceVersion, true
 		}
 	}
 	if err == nil {
@@ -133,8 +140,12 @@ func takeLease(ctx context.Context, l *lease, record *release.Release, what stri
 		if dead != nil {
 			l.annotations, l.acquired = dead.Annotations, ptr.Deref(dead.Spec.AcquireTime, metav1.MicroTime{}).Time
 		}
-		if err = l.write(ctx); apierrors.IsForbidden(err) {
+		err = l.write(ctx)
+		switch {
+		case apierrors.IsForbidden(err) && created:
 			_ = l.client.Delete(ctx, wanted.Name, metav1.DeleteOptions{})
+		case apierrors.IsNotFound(err):
+			return nil, errPending("it ended at this moment: try again")
 		}
 	}
 	switch {
@@ -226,7 +237,7 @@ func (l *lease) write(ctx context.Context) error {
 		return err
 	}
 	l.held = written
-	l.note(func() { l.renewAt = begin })
+	l.note(func() { l.renewAt, l.failure = begin, nil })
 	return nil
 }
 
@@ -247,7 +258,7 @@ func (l *lease) gate(ctx context.Context, request *http.Request) error {
 	}
 	for {
 		l.mu.Lock()
-		open, over, renewed := l.open, l.over, l.renewed
+		open, over, failure, renewed := l.open, l.over, l.failure, l.renewed
 		l.mu.Unlock()
 		if over != nil {
 			return over
@@ -258,7 +269,10 @@ func (l *lease) gate(ctx context.Context, request *http.Request) error {
 		select {
 		case <-renewed:
 		case <-ctx.Done():
-			return fmt.Errorf("the lease of this operation could not be renewed in time: %w", context.Cause(ctx))
+			if failure == nil {
+				failure = errors.New("no answer")
+			}
+			return fmt.Errorf("the lease of this operation could not be renewed in time: %w (%v)", context.Cause(ctx), failure)
 		}
 	}
 }
@@ -280,7 +294,7 @@ func ungated(ctx context.Context) context.Context {
 
 func isUngated(ctx context.Context) bool { return ctx.Value(ungatedKey{}) != nil }
 
-// renew gives a sign of life from time to time until the lease is released or lost.
+// renew gives a sign of life from time to time until the lease is released, lost or gone.
 func (l *lease) renew() {
 	tick := time.NewTicker(renewInterval)
 	defer tick.Stop()
@@ -290,66 +304,68 @@ func (l *lease) renew() {
 			return
 		case <-tick.C:
 		}
-		switch l.renewOnce() {
-		case leaseGone:
-			// Nobody can tell any more; as if there had been no permission.
-			l.note(func() { l.open = true })
-			return
-		case leaseTaken:
-			l.note(func() { l.over = errLeaseLost })
-			l.lost()
+		if !l.renewOnce() {
 			return
 		}
 	}
 }
 
-type leaseFate int
-
-const (
-	leaseKept leaseFate = iota
-	leaseGone
-	leaseTaken
-)
-
-func (l *lease) renewOnce() leaseFate {
+// renewOnce gives a sign of life, and reports whether there's still a lease to renew.
+func (l *lease) renewOnce() bool {
 	ctx, cancel := context.WithTimeout(l.alive, renewTimeout)
 	defer cancel()
+	l.renewing.Lock()
+	defer l.renewing.Unlock()
+	l.mu.Lock()
+	ended := l.open || l.over != nil
+	l.mu.Unlock()
+	if ended || l.alive.Err() != nil {
+		return false
+	}
 	err := l.write(ctx)
+	expired := l.age() >= leaseDuration-leaseMargin
 	switch {
+	case err == nil:
 	case apierrors.IsForbidden(err) && l.age() > leaseDuration-leaseMargin-renewInterval:
 		// It may pass, but others would take the operation for dead soon, unless
 		// there is no lease.
-		if err := l.delete(ctx); err == nil || apierrors.IsNotFound(err) {
-			return leaseGone
+		if gone := l.delete(ctx); gone == nil || apierrors.IsNotFound(gone) {
+			l.note(func() { l.open = true })
 		}
-	case apierrors.IsConflict(err) && !l.isOurs(ctx):
-		return leaseTaken
-	case apierrors.IsNotFound(err) && l.age() >= leaseDuration:
-		return leaseTaken // and released again, as far as anybody can tell
+	case apierrors.IsConflict(err) && !l.isOurs(ctx), apierrors.IsNotFound(err) && expired:
+		l.lose() // and released again, as far as anybody can tell, where it's not found
 	case apierrors.IsNotFound(err):
-		return l.again(ctx) // somebody has tidied up
+		l.again(ctx) // somebody has tidied up
 	}
-	return leaseKept
+	l.note(func() { l.failure = err })
+	return true
+}
+
+// lose notes that somebody else has taken the lease.
+func (l *lease) lose() {
+	l.note(func() { l.over = errLeaseLost })
+	l.lost()
 }
 
 // again creates the lease anew.
-func (l *lease) again(ctx context.Context) leaseFate {
+func (l *lease) again(ctx context.Context) {
 	l.writing.Lock()
-	defer l.writing.Unlock()
 	wanted := l.next()
 	wanted.ResourceVersion, wanted.UID = "", ""
 	begin := time.Now()
 	created, err := l.client.Create(ctx, wanted, metav1.CreateOptions{})
+	if err == nil {
+		l.held = created
+	}
+	l.writing.Unlock()
 	switch {
 	case err == nil:
-		l.held = created
 		l.note(func() { l.renewAt = begin })
 	case apierrors.IsForbidden(err), apierrors.IsNotFound(err):
-		return leaseGone
-	case apierrors.IsAlreadyExists(err):
-		return leaseTaken
+		l.note(func() { l.open = true }) // nobody can tell, as if there had been no permission
+	case apierrors.IsAlreadyExists(err) && !l.isOurs(ctx):
+		l.lose()
 	}
-	return leaseKept
 }
 
 // isOurs reports whether the lease is ours although it isn't as we know it: an earlier
@@ -371,9 +387,21 @@ func (l *lease) isOurs(ctx context.Context) bool {
 
 // delete deletes the lease as it was last seen.
 func (l *lease) delete(ctx context.Context) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	return l.client.Delete(ctx, l.held.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{ResourceVersion: &l.held.ResourceVersion},
 	})
+}
+
+// resign writes that nobody is alive.
+func (l *lease) resign(ctx context.Context) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	next := l.next()
+	next.Spec.RenewTime = nil
+	_, err := l.client.Update(ctx, next, metav1.UpdateOptions{})
+	return err
 }
 
 // release ends the renewal and deletes the lease, unless it's somebody else's by now.
@@ -383,6 +411,8 @@ func (l *lease) release() {
 	}
 	l.stop()
 	l.renewal.Wait()
+	l.renewing.Lock() // by cover
+	defer l.renewing.Unlock()
 	l.mu.Lock()
 	over := l.over != nil || l.open
 	l.mu.Unlock()
@@ -392,14 +422,13 @@ func (l *lease) release() {
 	ctx, cancel := context.WithTimeout(ungated(context.Background()), releaseTimeout)
 	defer cancel()
 	for range 2 {
-		var err error
-		if !l.handsBack {
-			err = l.delete(ctx)
+		end := l.delete
+		if l.handsBack {
+			end = l.resign
 		}
-		if l.handsBack || apierrors.IsForbidden(err) {
-			// Then it says itself that nobody is alive; one that's left over expires.
-			l.held.Spec.RenewTime = nil
-			_, err = l.client.Update(ctx, l.held, metav1.UpdateOptions{})
+		err := end(ctx)
+		if apierrors.IsForbidden(err) {
+			err = l.resign(ctx) // one that's left over expires
 		}
 		if !apierrors.IsConflict(err) || !l.isOurs(ctx) {
 			return

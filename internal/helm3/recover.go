@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -61,6 +62,17 @@ func (r *Recovery) Recovered() bool {
 	return r.Was != r.Status || slices.ContainsFunc(r.Hooks, func(h RecoveredHook) bool { return h.Was != h.Phase })
 }
 
+// Running names the hooks that still run, or may.
+func (r *Recovery) Running() []string {
+	var names []string
+	for _, h := range r.Hooks {
+		if h.MayRun {
+			names = append(names, h.Kind+"/"+h.Name)
+		}
+	}
+	return names
+}
+
 // recoverPatience is how long the API server may be out of reach while a release is
 // recovered.
 const recoverPatience = time.Minute
@@ -84,7 +96,7 @@ func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOption
 		return nil, err
 	}
 	if o.opts.Retrier != nil {
-		o.opts.Retrier.Start(o.ctx, hooks.RetryOptions{Patience: recoverPatience, InternalErrors: internalErrorPatience, Warn: o.warn})
+		o.opts.Retrier.Start(o.ctx, hooks.RetryOptions{Patience: recoverPatience, InternalErrors: internalErrorPatience, Gate: o.gate, Warn: o.warn})
 	}
 	rel, err := o.cfg.Releases.Last(name)
 	if err != nil {
@@ -129,7 +141,7 @@ func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOption
 		return nil, err
 	}
 	if failedBecause[rel.Info.Status] != "" {
-		fail(rel, errors.New("the operation died without a word; "+summary(recovery.Hooks)))
+		fail(rel, errors.New("its operation ended without recording it; "+summary(rel, suspects.began)))
 		recovery.Status, recovery.Description = rel.Info.Status, rel.Info.Description
 	}
 	if recovery.Recovered() {
@@ -141,22 +153,25 @@ func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOption
 	return recovery, nil
 }
 
-// summary counts what was found, for the description of a revision.
-func summary(all []RecoveredHook) string {
-	if len(all) == 0 {
-		return "recovered; no hook was left to look at"
-	}
+// summary counts what became of the hooks of an operation, for the description of its
+// revision.
+func summary(rel *release.Release, began time.Time) string {
 	count := map[release.HookPhase]int{}
-	for _, h := range all {
-		count[h.Phase]++
-	}
-	text := "recovered; its last hooks:"
-	for _, phase := range []release.HookPhase{release.HookPhaseSucceeded, release.HookPhaseFailed, release.HookPhaseUnknown} {
-		if n := count[phase]; n > 0 {
-			text += fmt.Sprintf(" %d %s,", n, phase)
+	for _, h := range rel.Hooks {
+		if since(h.LastRun, began) {
+			count[h.LastRun.Phase]++
 		}
 	}
-	return text[:len(text)-1]
+	var counted []string
+	for _, phase := range []release.HookPhase{release.HookPhaseSucceeded, release.HookPhaseFailed, release.HookPhaseUnknown} {
+		if n := count[phase]; n > 0 {
+			counted = append(counted, fmt.Sprintf("%d %s", n, phase))
+		}
+	}
+	if len(counted) == 0 {
+		return "recovered; no hook had run"
+	}
+	return "recovered; its hooks: " + strings.Join(counted, ", ")
 }
 
 // suspects are the hooks of which a record may not say what became of them.
@@ -257,7 +272,7 @@ func (o *Operation) awaitDeath(rel *release.Release, found suspects, opts Recove
 	unknown := func(why string) (*coordinationv1.Lease, time.Time, error) {
 		unfinished := failedBecause[rel.Info.Status] != "" || found.running
 		if unfinished && !opts.Force {
-			return nil, time.Time{}, fmt.Errorf("nobody can tell whether the operation that left revision %d of release %q %s is still alive, %s: make sure that it isn't, then: helm parallel-hooks recover %s --force", rel.Version, rel.Name, rel.Info.Status, why, rel.Name)
+			return nil, time.Time{}, fmt.Errorf("nobody can tell whether the operation that left revision %d of release %q %s is still alive, %s: make sure that it isn't, then: helm parallel-hooks recover %s --namespace %s --force", rel.Version, rel.Name, rel.Info.Status, why, rel.Name, rel.Namespace)
 		}
 		return nil, found.began, nil
 	}
@@ -270,7 +285,15 @@ func (o *Operation) awaitDeath(rel *release.Release, found suspects, opts Recove
 		lease, err := client.Get(o.ctx, leaseName(rel.Name), metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err) && renewed != nil:
-			return nil, found.began, nil // it has ended in good order
+			// It has ended in good order if its record says so.
+			current, err := o.cfg.Releases.Get(rel.Name, rel.Version)
+			if err != nil {
+				return nil, time.Time{}, err
+			}
+			if failedBecause[current.Info.Status] != "" || suspectsOf(current, time.Time{}).running {
+				return unknown("since its lease was deleted meanwhile")
+			}
+			return nil, found.began, nil
 		case apierrors.IsNotFound(err):
 			return unknown("since it held no lease, as helm itself and what runs hooks one after another do not")
 		case apierrors.IsForbidden(err):
@@ -342,7 +365,7 @@ func (o *Operation) inspect(rel *release.Release, suspects suspects, began time.
 				return nil, fmt.Errorf("looking for hook %s: %w", h, err)
 			}
 			found[origin] = finding{what, denied}
-			if what != nil && what.EndedAt.IsZero() {
+			if what != nil && !what.Unnamed && what.EndedAt.IsZero() {
 				runs++
 			}
 		}
@@ -376,6 +399,10 @@ func (f finding) phase() (release.HookPhase, string) {
 	switch {
 	case f.denied:
 		return release.HookPhaseUnknown, "no permission to look"
+	case f.Found != nil && f.Unnamed:
+		return release.HookPhaseUnknown, "named by the server, and not to be told from others"
+	case f.Found != nil && f.Incomplete && !f.EndedAt.IsZero() && f.Err == nil:
+		return release.HookPhaseUnknown, "done, but for objects that aren't there"
 	case f.Found == nil:
 		return release.HookPhaseUnknown, "none of this operation"
 	case f.EndedAt.IsZero():
@@ -394,13 +421,14 @@ func settle(h *release.Hook, found finding, began time.Time) *RecoveredHook {
 	recorded := since(*last, began)
 	phase, text := found.phase()
 	switch {
-	case !recorded && found.Found == nil:
+	case !recorded && (found.Found == nil || found.Unnamed):
 		return nil
 	case recorded && hasEnded(*last) && (found.Found == nil || last.Phase == phase):
 		return nil
 	}
 	r := &RecoveredHook{Kind: h.Kind, Name: h.Name, Phase: phase, Found: text}
-	r.MayRun = found.Found != nil && found.EndedAt.IsZero() || found.denied && (h.Kind == "Job" || h.Kind == "Pod")
+	runs := h.Kind == "Job" || h.Kind == "Pod" || h.Kind == "List"
+	r.MayRun = found.Found != nil && !found.Unnamed && found.EndedAt.IsZero() || runs && (found.denied || found.Found != nil && found.Unnamed)
 	if recorded {
 		r.Was = last.Phase
 	}
@@ -408,7 +436,7 @@ func settle(h *release.Hook, found finding, began time.Time) *RecoveredHook {
 		*last = release.HookExecution{StartedAt: helmtime.Time{Time: found.CreatedAt}}
 	}
 	last.Phase = phase
-	if found.Found != nil {
+	if found.Found != nil && phase != release.HookPhaseUnknown {
 		last.CompletedAt = helmtime.Time{Time: found.EndedAt}
 	}
 	return r

@@ -3,11 +3,14 @@ package helm3
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"helm.sh/helm/v3/pkg/release"
 	helmtime "helm.sh/helm/v3/pkg/time"
+	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
@@ -110,5 +113,100 @@ func TestSettle(t *testing.T) {
 		if found := test.found.Found; found != nil && (!h.LastRun.CompletedAt.Equal(helmtime.Time{Time: found.EndedAt}) || anew != h.LastRun.StartedAt.Equal(helmtime.Time{Time: created})) {
 			t.Errorf("%s: recorded %+v, want the times of the run that was found", name, h.LastRun)
 		}
+	}
+}
+
+// TestAwaitDeath: nobody is taken for dead who may be alive.
+func TestAwaitDeath(t *testing.T) {
+	for name, test := range map[string]struct {
+		lease     func(t *testing.T, c *leaseCluster, rel *release.Release) // what becomes of it
+		recorded  release.Status                                            // meanwhile; "": nothing
+		dead      bool                                                      // by its lease
+		err       string                                                    // "": it's over
+		takesLong bool
+	}{
+		"no lease": {
+			lease: func(*testing.T, *leaseCluster, *release.Release) {},
+			err:   "since it held no lease",
+		},
+		"a lease that is renewed": {
+			lease: func(t *testing.T, c *leaseCluster, _ *release.Release) {
+				held, err := c.take(t, "upgrade")
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(held.stop)
+			},
+			err: "another operation (install/upgrade/rollback) is in progress (upgrade by process ",
+		},
+		"a lease that expires": {
+			lease: func(t *testing.T, c *leaseCluster, _ *release.Release) {
+				held, err := c.take(t, "upgrade")
+				if err != nil {
+					t.Fatal(err)
+				}
+				held.freeze()
+			},
+			dead: true, takesLong: true,
+		},
+		"one of another operation": {
+			lease: func(t *testing.T, c *leaseCluster, _ *release.Release) {
+				held, err := c.take(t, "uninstall")
+				if err != nil {
+					t.Fatal(err)
+				}
+				held.freeze()
+			},
+			err: "since the lease that is left of an operation is another one's", takesLong: true,
+		},
+		"one that's deleted while the record is unfinished": {
+			lease: func(t *testing.T, c *leaseCluster, _ *release.Release) {
+				held, err := c.take(t, "upgrade")
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.AfterFunc(renewInterval/2, held.release)
+			},
+			err: "since its lease was deleted meanwhile",
+		},
+		"one that ends in good order": {
+			lease: func(t *testing.T, c *leaseCluster, _ *release.Release) {
+				held, err := c.take(t, "upgrade")
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.AfterFunc(renewInterval/2, held.release)
+			},
+			recorded: release.StatusDeployed,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cluster := newLeaseCluster()
+				o, _, memory := decorated(8)
+				o.cfg.Releases = memory
+				o.leases = func(string) (coordination.LeaseInterface, error) { return cluster.leases(), nil }
+				rel := pendingRecord(3)
+				stored := snapshot(rel)
+				if test.recorded != "" {
+					stored.Info.Status = test.recorded
+				}
+				if err := memory.Create(stored); err != nil {
+					t.Fatal(err)
+				}
+				test.lease(t, cluster, rel)
+				begin := time.Now()
+				dead, _, err := o.awaitDeath(rel, suspectsOf(rel, time.Time{}), RecoverOptions{Tell: func(string, ...any) {}})
+				if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
+					t.Errorf("got %v, want %q", err, test.err)
+				}
+				if (dead != nil) != test.dead {
+					t.Errorf("got the lease %v of the operation, want it: %v", dead, test.dead)
+				}
+				if took := time.Since(begin); test.takesLong != (took >= leaseDuration-time.Second) {
+					t.Errorf("took %v", took)
+				}
+			})
+		})
 	}
 }

@@ -393,7 +393,7 @@ func TestRecordThatCouldNotBeWritten(t *testing.T) {
 	if err := records.Update(rel); err == nil {
 		t.Fatal("written although the storage doesn't answer")
 	}
-	if err := o.complete("shop", nil); err == nil || !strings.Contains(err.Error(), "complete, but the record of revision 1 could not be written: no answer; see helm status and helm parallel-hooks recover") {
+	if err := o.complete("shop", nil); err == nil || !strings.Contains(err.Error(), "complete, but the record of revision 1 could not be written: no answer; see helm status shop and helm parallel-hooks recover shop") {
 		t.Errorf("a record that isn't written: got %v", err)
 	}
 	failing.err = nil

@@ -301,7 +301,8 @@ func ranIn(rel *release.Release, h *release.Hook) bool {
 		return false
 	}
 	started := h.LastRun.StartedAt
-	return !started.IsZero() && !started.Before(rel.Info.LastDeployed)
+	// What recover has found in the cluster has the server's time, to the second.
+	return !started.IsZero() && !started.Time.Truncate(time.Second).Before(rel.Info.LastDeployed.Time.Truncate(time.Second))
 }
 
 // madeBy returns the events of the operation that made the revision. The record
