@@ -718,3 +718,38 @@ func endedWell(o *unstructured.Unstructured) bool {
 	done, err := ended(o)
 	return done && err == nil
 }
+
+// lostJobs is a resource that can't be watched any more.
+type lostJobs struct {
+	deafJobs
+	lost time.Time // from then on
+}
+
+func (j *lostJobs) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	if !time.Now().Before(j.lost) {
+		return nil, refusedConnection
+	}
+	return j.deafJobs.Watch(ctx, o)
+}
+
+// TestLostWatchIsSaid: a hook whose end nobody could see is told from one that is slow, also if the connection was lost
+// after it was begun to be waited for.
+func TestLostWatchIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		job := testJob("one").Objects[0].DeepCopy()
+		job.SetUID("uid")
+		job.SetResourceVersion("5")
+		w := newSharedWatch(&lostJobs{deafJobs{current: job}, time.Now().Add(10 * time.Second)}, "jobs", nil)
+		s := w.subscribe("one")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Minute, ErrTimeout)
+		defer cancel()
+		if err := s.begin(ctx, job, func(since string) { go w.run(ctx, since) }); err != nil {
+			t.Fatal(err)
+		}
+		err := s.await(ctx, "uid", func(s state) (bool, error) { return endedWell(s.object), nil })
+		if !errors.Is(err, ErrTimeout) || err == nil || !strings.Contains(err.Error(), "no connection to watch jobs: dial tcp: connection refused") {
+			t.Errorf("got %v, want that there was no connection", err)
+		}
+		synctest.Wait()
+	})
+}
