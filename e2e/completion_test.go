@@ -29,7 +29,7 @@ func words(line string) []string {
 func candidates(r result) string {
 	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(r.stdout), "\n"), func(line string) bool {
 		name, _, _ := strings.Cut(line, "\t")
-		return strings.HasPrefix(name, "--hook-") || slices.Contains([]string{"--color", "--colour", "--content-cache"}, name)
+		return strings.HasPrefix(name, "--hook-") || slices.Contains([]string{"--recover", "--color", "--colour", "--content-cache"}, name)
 	})
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
