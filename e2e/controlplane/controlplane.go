@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,6 +18,8 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/ports"
 )
 
 // The annotations by which a pod tells the simulated node what to do. A Job passes them on through its pod template.
@@ -111,10 +112,11 @@ func Start(ctx context.Context, options Options) (_ *ControlPlane, err error) {
 }
 
 func (c *ControlPlane) start(ctx context.Context, options Options) error {
-	etcdPort, apiPort, err := twoFreePorts()
+	free, err := ports.Free(2)
 	if err != nil {
 		return err
 	}
+	etcdPort, apiPort := free[0], free[1]
 	files, err := writeCredentials(c.Dir, apiPort)
 	if err != nil {
 		return err
@@ -282,18 +284,4 @@ func (c *ControlPlane) Stop() error {
 		errs = append(errs, c.processes.stop())
 	}
 	return errors.Join(append(errs, os.RemoveAll(c.Dir))...)
-}
-
-// twoFreePorts finds ports that nobody listens on. Both are held until both are found, so they differ.
-func twoFreePorts() (int, int, error) {
-	var ports [2]int
-	for i := range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, 0, err
-		}
-		defer listener.Close()
-		ports[i] = listener.Addr().(*net.TCPAddr).Port
-	}
-	return ports[0], ports[1], nil
 }

@@ -27,6 +27,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/ports"
 )
 
 // proxy is between one command and the API server. What the command connects to is network, which passes bytes on and
@@ -119,8 +121,13 @@ func newProxy(config *rest.Config) (*proxy, error) {
 	p.server.Config.ErrorLog = silent
 	p.server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
 	p.server.StartTLS()
+	free, err := ports.Free(1)
+	if err != nil {
+		p.server.Close()
+		return nil, err
+	}
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	p.network = toxiproxy.NewProxy(server, "network", "127.0.0.1:0", p.server.Listener.Addr().String())
+	p.network = toxiproxy.NewProxy(server, "network", fmt.Sprintf("127.0.0.1:%d", free[0]), p.server.Listener.Addr().String())
 	if err := p.network.Start(); err != nil {
 		p.server.Close()
 		return nil, err

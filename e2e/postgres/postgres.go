@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/ports"
 )
 
 // debianFolders is where Debian keeps the server's programs, off the PATH, one folder a version.
@@ -74,10 +76,11 @@ func Start(ctx context.Context, parent string) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	free, err := ports.Free(1)
 	if err != nil {
 		return nil, err
 	}
+	port := free[0]
 	s := &Server{
 		address:  net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
 		password: rand.Text(),
@@ -148,15 +151,6 @@ func unprivileged() (*syscall.SysProcAttr, error) {
 	}
 	attributes.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	return attributes, nil
-}
-
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
 }
 
 // createCluster makes the server's data folder.
