@@ -33,6 +33,7 @@ func (p *program) configure(cfg *action.Configuration) error {
 	if err := cfg.Init(p.settings.RESTClientGetter(), p.settings.Namespace(), storage, p.debug); err != nil {
 		return storageError(storage, err)
 	}
+	helm3.KeepUnknownFields(cfg, p.settings.Namespace())
 	helm3.WarnOfRecords(cfg, p.settings.Namespace(), p.warn)
 	cfg.SetHookOutputFunc(func(_, _, _ string) io.Writer { return p.ErrOut })
 	if memory, ok := cfg.Releases.Driver.(*driver.Memory); ok {

@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -412,4 +414,83 @@ func (s *session) managersOf(name string) []string {
 	}
 	slices.Sort(managers)
 	return managers
+}
+
+// TestHelm4FieldsStay: what Helm 4 wrote into a record and Helm 3 has no name for is there after the plugin has written
+// the record again, so that Helm 4 still rolls back to that revision by server-side apply.
+func TestHelm4FieldsStay(t *testing.T) {
+	t.Parallel()
+	for _, storage := range []string{"secrets", "configmaps"} {
+		for _, who := range []tool{serial, parallel} {
+			t.Run(storage+", "+who.name, func(t *testing.T) {
+				t.Parallel()
+				s := newSession(t)
+				s.env = append(s.env, "HELM_DRIVER="+storage)
+				chart := s.chart(eventsChart)
+				// read returns a revision's record, what every operation changes in it apart.
+				read := func(revision int) (record map[string]any, hooks []any) {
+					t.Helper()
+					record = s.rawRecord(storage, fmt.Sprintf("sh.helm.release.v1.kept.v%d", revision))
+					info := record["info"].(map[string]any)
+					delete(info, "status")
+					delete(info, "deleted") // Helm 3 writes it where it's empty, too
+					hooks, _ = record["hooks"].([]any)
+					delete(record, "hooks")
+					return record, hooks
+				}
+				s.must(s.by(helm4, "install", "kept", chart, "--no-hooks"))
+				s.must(s.by(helm4, "upgrade", "kept", chart, "--no-hooks", "--set", "generation=2"))
+				s.must(s.by(helm4, "rollback", "kept", "1", "--no-hooks"))
+				before, _ := read(3)
+				if before["apply_method"] != "ssa" || before["info"].(map[string]any)["rollback_revision"] == nil {
+					t.Fatalf("Helm 4 wrote no fields of its own, so there is nothing to keep: %v", before)
+				}
+
+				s.must(s.by(who, "test", "kept"))
+				after, hooks := read(3)
+				if !reflect.DeepEqual(after, before) {
+					t.Errorf("the record after a test is %v, want %v", after, before)
+				}
+				if !strings.Contains(fmt.Sprint(hooks), "phase:Succeeded") {
+					t.Errorf("the record was not written again: no test has succeeded in %v", hooks)
+				}
+				s.must(s.by(who, "upgrade", "kept", chart, "--set", "generation=2"))
+				if after, _ := read(3); !reflect.DeepEqual(after, before) {
+					t.Errorf("the record after an upgrade is %v, want %v", after, before)
+				}
+				if got := s.rawRecord(storage, "sh.helm.release.v1.kept.v4")["apply_method"]; got != nil {
+					t.Errorf("the plugin's own revision has apply_method %v, but it applied as Helm 3 does", got)
+				}
+
+				s.must(s.by(helm4, "rollback", "kept", "3", "--no-hooks"))
+				if got := s.rawRecord(storage, "sh.helm.release.v1.kept.v5")["apply_method"]; got != "ssa" {
+					t.Errorf("Helm 4 rolled back by %v, want ssa, as the revision was applied", got)
+				}
+			})
+		}
+	}
+}
+
+// rawRecord returns a release record without the types of any version of Helm.
+func (s *session) rawRecord(resource, name string) (record map[string]any) {
+	s.t.Helper()
+	object, err := bed.client.CoreV1().RESTClient().Get().Namespace(s.namespace).Resource(resource).Name(name).
+		SetHeader("Accept", "application/json").DoRaw(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var stored struct{ Data struct{ Release string } }
+	if err := json.Unmarshal(object, &stored); err != nil {
+		s.t.Fatal(err)
+	}
+	data := []byte(stored.Data.Release)
+	if resource == "secrets" {
+		if data, err = base64.StdEncoding.DecodeString(stored.Data.Release); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if err := decodeRecord(data, &record); err != nil {
+		s.t.Fatal(err)
+	}
+	return record
 }

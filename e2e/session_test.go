@@ -300,15 +300,19 @@ func storedReleases(ctx context.Context, namespace string, selector ...string) (
 	return all, nil
 }
 
-// decodeRelease undoes base64, gzip and JSON. The base64 that the API puts around a secret's data is gone already.
-func decodeRelease(data []byte) (_ *release.Release, err error) {
+func decodeRelease(data []byte) (*release.Release, error) {
+	var decoded release.Release
+	return &decoded, decodeRecord(data, &decoded)
+}
+
+// decodeRecord undoes base64, gzip and JSON. The base64 that the API puts around a secret's data is gone already.
+func decodeRecord(data []byte, record any) (err error) {
 	zipped, err := gzip.NewReader(base64.NewDecoder(base64.StdEncoding, bytes.NewReader(data)))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, zipped.Close()) }()
-	var decoded release.Release
-	return &decoded, json.NewDecoder(zipped).Decode(&decoded)
+	return json.NewDecoder(zipped).Decode(record)
 }
 
 // encodeRelease undoes decodeRelease.

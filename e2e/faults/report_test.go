@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"text/template"
@@ -95,10 +95,13 @@ func writeReport(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	build, _ := debug.ReadBuildInfo()
-	modules := map[string]string{}
-	for _, module := range build.Deps {
-		modules[module.Path] = module.Version
+	helm, err := printed(ctx, filepath.Join(bed.root, ".cache", "bin", "helm"), "version", "--template", "{{.Version}}")
+	if err != nil {
+		return err
+	}
+	toxiproxy, err := printed(ctx, "go", "list", "-m", "-f", "{{.Version}}", "github.com/Shopify/toxiproxy/v2")
+	if err != nil {
+		return err
 	}
 	var names []string
 	for _, command := range commands {
@@ -116,13 +119,22 @@ func writeReport(ctx context.Context) error {
 		"Date":        time.Now().UTC().Format(time.DateOnly),
 		"Kubernetes":  strings.TrimPrefix(kubernetes.GitVersion, "v"),
 		"Etcd":        etcd.Version,
-		"Helm":        strings.TrimPrefix(modules["helm.sh/helm/v3"], "v"),
-		"Toxiproxy":   strings.TrimPrefix(modules["github.com/Shopify/toxiproxy/v2"], "v"),
+		"Helm":        strings.TrimPrefix(helm, "v"),
+		"Toxiproxy":   strings.TrimPrefix(toxiproxy, "v"),
 	})
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(path, []byte(page.String()), 0o644)
+}
+
+// printed returns what a program prints, without space around it.
+func printed(ctx context.Context, program string, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, program, args...).Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %q: %w", program, args, err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // tally says how many runs of a cell have passed.
