@@ -7,8 +7,12 @@ export GOWORK := off
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -buildvcs=false)
 
 BIN := $(CURDIR)/.cache/bin
-KUBERNETES := $(addprefix $(BIN)/,kube-apiserver kube-controller-manager kube-scheduler)
-BINARIES := $(KUBERNETES) $(BIN)/etcd $(BIN)/kwok $(BIN)/helm $(BIN)/helm4
+# KUBERNETES is the minor version of the control plane: one that e2e/build has a folder for.
+KUBERNETES ?= 1.36
+OTHER := $(if $(filter-out 1.36,$(KUBERNETES)),kubernetes-$(KUBERNETES))
+PROGRAMS := $(addprefix $(BIN)/$(OTHER:%=%/),kube-apiserver kube-controller-manager kube-scheduler)
+export E2E_KUBERNETES := $(OTHER:%=$(BIN)/%)
+BINARIES := $(PROGRAMS) $(BIN)/etcd $(BIN)/kwok $(BIN)/helm $(BIN)/helm4
 
 # The race detector needs a C compiler, the only thing here that Go does not bring along.
 RACE := $(if $(shell command -v $(firstword $(shell go env CC))),-race)
@@ -41,6 +45,7 @@ lint: ## Check the sources: gofmt, go vet, staticcheck, shfmt.
 	go vet ./...
 	$(STATICCHECK) ./...
 	cd e2e && go vet ./...
+	cd examples/run-hooks && go vet ./...
 	cd e2e && $(STATICCHECK) ./...
 	$(SHFMT) -d $(SCRIPTS)
 
@@ -102,10 +107,11 @@ clean: ## Remove all that was built here.
 	rm -rf bin .cache
 
 # Same package, same output name: one rule for the three.
-$(KUBERNETES): VERSION = $(call pinned,kubernetes,k8s.io/kubernetes)
-$(KUBERNETES): $(BIN)/%: e2e/build/kubernetes/go.mod
-	@echo "Building $* $(VERSION). The first time: 10 minutes for all of Kubernetes."
-	@go -C e2e/build/kubernetes build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) -X k8s.io/component-base/version.gitMajor=$(call part,1,$(VERSION)) -X k8s.io/component-base/version.gitMinor=$(call part,2,$(VERSION))" -o $@ k8s.io/kubernetes/cmd/$*
+$(PROGRAMS): FOLDER = $(or $(OTHER),kubernetes)
+$(PROGRAMS): VERSION = $(call pinned,$(FOLDER),k8s.io/kubernetes)
+$(PROGRAMS): e2e/build/$(or $(OTHER),kubernetes)/go.mod
+	@echo "Building $(@F) $(VERSION). The first time: 10 minutes for all of Kubernetes."
+	@go -C e2e/build/$(FOLDER) build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) -X k8s.io/component-base/version.gitMajor=$(call part,1,$(VERSION)) -X k8s.io/component-base/version.gitMinor=$(call part,2,$(VERSION))" -o $@ k8s.io/kubernetes/cmd/$(@F)
 	@touch $@
 
 $(BIN)/etcd: e2e/build/etcd/go.mod

@@ -3,7 +3,8 @@
 //
 // It knows Kubernetes and nothing of Helm's library or of a terminal, so any
 // program that has hooks, a cluster and an event to run can use it: [NewPlan] says
-// what runs when, [NewClient] reaches the cluster, and [Runner.Run] runs the plan.
+// what runs when, [NewClient] reaches the cluster, and [Runner.Run] runs the plan. A
+// whole program is in the repository's folder examples/run-hooks.
 //
 // # Order
 //

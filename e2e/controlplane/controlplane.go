@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -53,7 +54,8 @@ var (
 
 // Options says what to start.
 type Options struct {
-	// Binaries is the folder that holds the programs named by [Binaries].
+	// Binaries is the folder that holds the programs named by [Binaries]. Kubernetes' own are taken from the folder
+	// that the environment variable E2E_KUBERNETES names, if it does, so that any test can run on another version.
 	Binaries string
 	// Audit receives the API server's audit events, one JSON object a line, while the control plane runs. Writes
 	// come from one goroutine, whole lines each. Nil turns auditing off.
@@ -61,6 +63,13 @@ type Options struct {
 	// Uncached are resources, as in "jobs.batch", that the API server doesn't keep in its watch cache, so that a watch
 	// on them can go back in time as far as etcd can; see [ControlPlane.Compact].
 	Uncached []string
+}
+
+func programPath(binaries, name string) string {
+	if other := os.Getenv("E2E_KUBERNETES"); other != "" && strings.HasPrefix(name, "kube-") {
+		return filepath.Join(other, name)
+	}
+	return filepath.Join(binaries, name)
 }
 
 // ControlPlane is a running control plane. Its user is a cluster admin.
@@ -82,7 +91,7 @@ type ControlPlane struct {
 // returns an error; after that, ctx has no effect, and the caller must call Stop.
 func Start(ctx context.Context, options Options) (_ *ControlPlane, err error) {
 	for _, name := range Binaries {
-		if _, err := os.Stat(filepath.Join(options.Binaries, name)); err != nil {
+		if _, err := os.Stat(programPath(options.Binaries, name)); err != nil {
 			return nil, fmt.Errorf("control plane: %w (build it with: make binaries)", err)
 		}
 	}

@@ -88,7 +88,7 @@ func (g *processGroup) run(name string, stdout io.Writer, args []string, log int
 		args:   args,
 		stdout: stdout,
 		log:    filepath.Join(g.dir, name+".log"),
-		cmd:    exec.Command(filepath.Join(g.binaries, name), args...),
+		cmd:    exec.Command(programPath(g.binaries, name), args...),
 		exited: make(chan struct{}),
 	}
 	file, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|log, 0o666)
