@@ -111,6 +111,10 @@ func TestFailureNamesItsCause(t *testing.T) {
 				t.Errorf("want %q shown while it ran; got: %v", test.activity, got)
 			}
 			command := "kubectl --namespace " + s.namespace + " describe job/stuck\n"
+			if through != "" {
+				// Where helm calls, the kubeconfig may be one that helm was told of.
+				command = strings.Replace(command, "kubectl", "kubectl --kubeconfig "+bed.kubeconfig, 1)
+			}
 			if !strings.Contains(got.stderr, command) || strings.Contains(description, "kubectl") {
 				t.Errorf("want %q in the error and not in the record; got: %v", command, got)
 			}

@@ -21,8 +21,8 @@ var installed = helm(install)
 // The differences that several scenarios show; docs/differences.md explains them.
 var (
 	wrongArguments = difference{"wrong-arguments", false, []rewriting{
-		{errs, `"helm (\w+)" requires`, `"helm-parallel-hooks $1" requires`},
-		{errs, `Usage:  helm `, `Usage:  helm-parallel-hooks `},
+		{errs, `"helm (\w+)" requires`, `"` + pluginName() + ` $1" requires`},
+		{errs, `Usage:  helm `, `Usage:  ` + pluginName() + ` `},
 	}}
 	failedDelete = difference{"failed-delete-hook", false, hookNotRunning}
 

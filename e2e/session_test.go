@@ -95,10 +95,20 @@ func (r result) String() string {
 // helm runs the real helm.
 func (s *session) helm(args ...string) result { s.t.Helper(); return s.start("helm", args...).wait() }
 
-// plugin runs the plugin: its binary, or, where E2E_THROUGH says "helm" or "helm4", by that program.
+// through is the program that calls the plugin, "helm" or "helm4"; empty if tests call its binary themselves.
+var through = os.Getenv("E2E_THROUGH")
+
+// pluginName is what the plugin calls itself.
+func pluginName() string {
+	if through == "" {
+		return "helm-parallel-hooks"
+	}
+	return "helm parallel-hooks"
+}
+
+// plugin runs the plugin.
 func (s *session) plugin(args ...string) result {
 	s.t.Helper()
-	through := os.Getenv("E2E_THROUGH")
 	if through == "" {
 		return s.start("helm-parallel-hooks", args...).wait()
 	}
