@@ -1,55 +1,513 @@
 #!/bin/sh
-# Puts the plugin's binary into $HELM_PLUGIN_DIR/bin. "helm plugin install" and
-# "helm plugin update" run this in the user's folder; an update has wiped what git
-# ignores before, so the binary is always made anew. Helm 4 sets nothing but
-# HELM_PLUGIN_DIR and HELM_PLUGIN_NAME here, so nothing else is relied on.
+# Puts the plugin's binary into the bin folder of the plugin's own folder: that
+# of the release which plugin.yaml names, or one built from the source where the
+# release's can't be had. docs/install.md says when it does which.
+#
+# Helm runs this in the user's folder after "helm plugin install" and "helm plugin
+# update"; it can also be run by hand. An update has wiped what git ignores before,
+# so the binary is always fetched anew. Helm 4 sets nothing but HELM_PLUGIN_DIR and
+# HELM_PLUGIN_NAME here, so nothing else is relied on.
 set -eu
+# Neither may the user's language change what other programs say, nor CDPATH where cd goes.
+LC_ALL=C
+export LC_ALL
+unset CDPATH
 
+# Where the releases of a clone are signed whose origin isn't on GitHub, such as a mirror's.
+home=https://github.com/helm-parallel-hooks/helm-parallel-hooks
+checksums=checksums.txt
+bundle=checksums.txt.sigstore.json
+signature=checksums.txt.asc
+issuer=https://token.actions.githubusercontent.com
+
+# fail ends the installation. Its arguments are lines.
 fail() {
   printf 'helm-parallel-hooks: %s\n' "$@" >&2
+  if [ -n "$binary" ] && [ -f "$binary" ]; then
+    printf 'helm-parallel-hooks: the binary that was there before is as it was.\n' >&2
+  fi
   exit 1
 }
 
-# try_again ends a message about something that the user can mend: the failed
-# plugin stays listed, and Helm wouldn't install over it.
-try_again='Then run "helm plugin uninstall parallel-hooks" and install it again.'
-
-plugin_version() {
-  sed -n 's/^version: *"\{0,1\}\([^" ]*\)"\{0,1\} *$/\1/p' plugin.yaml
+say() {
+  printf '%s\n' "$*"
 }
 
-# build_from_source builds the binary with the Go toolchain, beside its place, so
-# that moving it there is one step and a failure leaves the old one as it was.
-build_from_source() {
-  if ! command -v go >/dev/null 2>&1; then
-    fail "the plugin is built when it's installed, and no Go toolchain was found." \
-      "Install Go from https://go.dev/dl/ and put it on the PATH. $try_again"
+has() {
+  command -v "$1" >/dev/null 2>&1
+}
+
+# run runs what may take long. The shell waits for it in a way that a signal ends at once.
+run() {
+  "$@" </dev/null &
+  child=$!
+  status=0
+  wait "$child" || status=$?
+  child=
+  return "$status"
+}
+
+# stop is what a signal does: first nothing may run on, then nothing is left. go cleans up after an interrupt, but not
+# after a termination; other programs ignore an interrupt in the background.
+stop() {
+  trap '' HUP INT TERM
+  if [ -n "$child" ]; then
+    kill -INT "$child" 2>/dev/null || :
+    [ -n "$building" ] || kill -TERM "$child" 2>/dev/null || :
+    wait "$child" 2>/dev/null || :
   fi
+  exit "$1"
+}
+
+clean() {
+  rm -rf "$work"
+  # Only where nothing was installed before.
+  rmdir bin 2>/dev/null || :
+}
+
+plugin_version() {
+  tr -d '\r' <plugin.yaml | sed -n 's/^version: *"\{0,1\}\([0-9A-Za-z.+-]*\)"\{0,1\} *$/\1/p'
+}
+
+# find_platform sets os and arch to Go's names, or to what uname says where no release knows it.
+find_platform() {
+  os=$(uname -s)
+  arch=$(uname -m)
+  case $os in
+    MINGW*ARM64* | MSYS*ARM64* | CYGWIN*ARM64*) arch=arm64 ;; # uname itself is emulated there
+  esac
+  case $os in
+    Linux) os=linux ;;
+    Darwin) os=darwin ;;
+    FreeBSD) os=freebsd ;;
+    MINGW* | MSYS* | CYGWIN* | Windows_NT) os=windows ;;
+  esac
+  case $arch in
+    x86_64 | amd64) arch=amd64 ;;
+    aarch64 | arm64) arch=arm64 ;;
+    armv7* | armv8l) arch=arm ;; # a 64-bit kernel says armv8l to 32-bit programs; ARMv6 has no release
+  esac
+  case ${os}_$arch in
+    linux_amd64 | linux_arm64 | linux_arm | linux_ppc64le | linux_s390x) known=yes ;;
+    darwin_amd64 | darwin_arm64 | windows_amd64 | windows_arm64 | freebsd_amd64 | freebsd_arm64) known=yes ;;
+    *) known= ;;
+  esac
+}
+
+# bytes prints N bytes of a file from an offset on, in hexadecimal.
+bytes() {
+  od -An -v -tx1 -j "$2" -N "$3" "$1" | tr -d ' \t\n'
+}
+
+# is_for_platform says by its first bytes, without running it, whether a program is for this platform.
+is_for_platform() {
+  head=$(bytes "$1" 0 20)
+  case ${os}_$arch in
+    linux_amd64) format='7f454c460201010[!9]????????????????????3e00' ;;
+    linux_arm64) format='7f454c460201010[!9]????????????????????b700' ;;
+    linux_arm) format='7f454c460101010[!9]????????????????????2800' ;;
+    linux_ppc64le) format='7f454c460201010[!9]????????????????????1500' ;;
+    linux_s390x) format='7f454c460202010[!9]????????????????????0016' ;;
+    freebsd_amd64) format='7f454c4602010109????????????????????3e00' ;;
+    freebsd_arm64) format='7f454c4602010109????????????????????b700' ;;
+    darwin_amd64) format='cffaedfe07000001*' ;;
+    darwin_arm64) format='cffaedfe0c000001*' ;;
+    windows_amd64) format='504500006486' ;;
+    windows_arm64) format='5045000064aa' ;;
+    *) format= ;;
+  esac
+  if [ "$os" = windows ]; then
+    case $head in 4d5a*) ;; *) return 1 ;; esac
+    # Byte 60 says where the part begins that names the machine.
+    offset=$(bytes "$1" 60 4 | sed 's/\(..\)\(..\)\(..\)\(..\)/\4\3\2\1/')
+    head=$(bytes "$1" "$((0x0$offset))" 6)
+  fi
+  # shellcheck disable=SC2254 # it is a pattern
+  case $head in
+    $format) return 0 ;;
+  esac
+  return 1
+}
+
+# origin prints where this folder was cloned from. The file is read where it is: Helm may have been called in a folder
+# of another repository or by a git hook, and the clone may belong to another user.
+origin() {
+  if [ -d .git ]; then
+    git config --file .git/config --get remote.origin.url 2>/dev/null
+  elif [ -f .git ]; then
+    (
+      unset GIT_DIR GIT_WORK_TREE
+      git config --get remote.origin.url 2>/dev/null
+    )
+  fi
+}
+
+# repository prints the origin as https://host/path, or nothing where it isn't on a server. Credentials, and the port of
+# anything but https, are left behind.
+repository() {
+  url=$(origin) || return 0
+  case $url in
+    https://* | http://* | ssh://* | git://* | git+ssh://* | ssh+git://*)
+      scheme=${url%%://*}
+      url=${url#*://}
+      host=${url%%/*}
+      path=${url#"$host"}
+      host=${host##*@}
+      [ "$scheme" = https ] || host=${host%%:*}
+      ;;
+    *://*) return 0 ;;
+    *:*) # as scp has it: user@host:path
+      host=${url%%:*}
+      path=${url#*:}
+      host=${host##*@}
+      # One letter is a drive of Windows; and the colon may be part of a path.
+      case $host in '' | ? | */*) return 0 ;; esac
+      ;;
+    *) return 0 ;;
+  esac
+  # GitHub's ssh for networks that let nothing but https pass.
+  [ "$host" != ssh.github.com ] || host=github.com
+  path=${path#/}
+  path=${path%/}
+  path=${path%.git}
+  case $host in '' | *[!0-9A-Za-z.:-]*) return 0 ;; esac
+  case $path in '' | *[!0-9A-Za-z._~/-]*) return 0 ;; esac
+  printf 'https://%s/%s\n' "$host" "$path"
+}
+
+# identity prints who signs the releases: the workflow of the repository that this is a clone of, on GitHub, or of the
+# plugin's home, whose releases a mirror carries.
+identity() {
+  signer=$home
+  case $repository in
+    https://github.com/*)
+      # GitHub takes any case of letters, the signature has the true one.
+      if [ "$(printf %s "$repository" | tr '[:upper:]' '[:lower:]')" != "$home" ]; then
+        signer=$repository
+      fi
+      ;;
+  esac
+  printf '%s/.github/workflows/release.yaml@refs/tags/v%s\n' "$signer" "$version"
+}
+
+# words prints, in one line and without credentials, the last of what a program has said.
+words() {
+  sed -n -e 's|//[^/ ]*@|//|g' -e '/[^[:space:]]/h' -e '${' -e g -e p -e '}' "$work/words"
+}
+
+# fetch URL FILE tries once: 0 it's there, 1 it might be the next time, 2 the server has no such file, 3 it can't be had.
+# Sets why.
+fetch() {
+  code=
+  if has curl; then
+    # A redirection must not lead from https to http.
+    protocols='=http,https'
+    case $1 in https://*) protocols='=https' ;; esac
+    exit=0
+    run curl --fail --silent --show-error --location --proto "$protocols" --connect-timeout "$timeout" \
+      --speed-time "$timeout" --speed-limit 100 --write-out '%{http_code}' --output "$2" "$1" \
+      >"$work/code" 2>"$work/words" || exit=$?
+    case $exit in
+      0) return 0 ;;
+      22) code=$(cat "$work/code") ;;
+    esac
+  else
+    # GNU's would try again by itself. busybox's doesn't; it has crashed when told so, and when told a timeout.
+    options=
+    limit=
+    case $(wget --version 2>/dev/null || :) in
+      *GNU*) options="--tries=1 --timeout=$timeout" ;;
+      *) ! has timeout || limit="timeout $((timeout * 10))" ;;
+    esac
+    exit=0
+    # shellcheck disable=SC2086 # they are some words or none
+    run $limit wget $options -O "$2" "$1" >"$work/code" 2>"$work/words" || exit=$?
+    [ "$exit" != 0 ] || return 0
+    code=$(sed -n -e 's/.*ERROR \([45][0-9][0-9]\).*/\1/p' -e 's/.* response \([45][0-9][0-9]\).*/\1/p' \
+      -e 's|.*HTTP/[0-9.]* \([45][0-9][0-9]\).*|\1|p' "$work/words" | tail -n 1)
+  fi
+  case $code in
+    '') why=$(words) && why=${why:-"it ended with code $exit"} ;;
+    *) why="the server answered $code" ;;
+  esac
+  case $code in
+    404 | 410) return 2 ;;
+    '' | 408 | 429 | 5??) return 1 ;;
+  esac
+  return 3
+}
+
+# obtain FILE puts a file of the release into the temporary folder. As fetch.
+obtain() {
+  if [ -n "$archive" ]; then
+    if [ ! -f "$place/$1" ]; then
+      why="there's no $1 in $place"
+      return 2
+    fi
+    cp "$place/$1" "$work/$1" || fail "can't copy $place/$1."
+    return 0
+  fi
+  pause=1
+  while :; do
+    fetch "$base/$1" "$work/$1" && return 0 || outcome=$?
+    if [ "$outcome" != 1 ] || [ "$pause" -gt 4 ]; then
+      why="$place/$1: $why"
+      return "$outcome"
+    fi
+    say "$1: $why; trying again in $pause s."
+    run sleep "$pause"
+    pause=$((pause * 2))
+  done
+}
+
+can_check() {
+  has sha256sum || has shasum || has openssl || has sha256
+}
+
+# checksum_of prints the SHA-256 of a file by the first program that can.
+checksum_of() {
+  if has sha256sum; then
+    sum=$(sha256sum "$1")
+  elif has shasum; then
+    sum=$(shasum -a 256 "$1")
+  elif has openssl; then
+    sum=$(openssl dgst -sha256 -r "$1")
+  else
+    sum=$(sha256 -q "$1")
+  fi || return 1
+  printf '%s\n' "${sum%% *}"
+}
+
+# check_cosign ends the installation unless cosign says that the release workflow has signed the checksum file.
+check_cosign() {
+  signer=$(identity)
+  # Some versions need the flag, others don't know it.
+  format=
+  case $(cosign verify-blob --help 2>&1 || :) in *--new-bundle-format*) format=--new-bundle-format ;; esac
+  # shellcheck disable=SC2086 # it is one word or none
+  if ! run cosign verify-blob $format --bundle "$work/$bundle" --certificate-identity "$signer" \
+    --certificate-oidc-issuer "$issuer" "$work/$checksums" >"$work/words" 2>&1; then
+    cat "$work/words" >&2
+    fail "cosign doesn't confirm that $checksums was signed by" "  $signer" \
+      "so nothing was installed. The release may have been tampered with. If it's cosign that can't work, since" \
+      "it's older than 2.4 or can't reach sigstore's servers, take it off the PATH and check by hand as docs/install.md says."
+  fi
+  say "$checksums: cosign confirms the signature by $signer."
+}
+
+# check_gpg ends the installation if the checksum file's gpg signature is bad. A signature of a key that the user doesn't
+# have or doesn't trust is told, and proves nothing.
+check_gpg() {
+  # Without a keyring there's no key, and gpg would make one.
+  if [ ! -d "${GNUPGHOME:-${HOME:-}/.gnupg}" ] && [ "$os" != windows ]; then
+    say "$checksums: its gpg signature was NOT checked, there's no keyring with a key to check it by."
+    return 0
+  fi
+  run gpg --batch --no-tty --status-fd 1 --verify "$work/$signature" "$work/$checksums" \
+    >"$work/status" 2>"$work/words" || :
+  signer=$(sed -n 's/^\[GNUPG:\] VALIDSIG \([0-9A-F]*\).*/\1/p' "$work/status" | head -n 1)
+  case $(cat "$work/status") in
+    *'] BADSIG '* | *'] EXPSIG '* | *'] EXPKEYSIG '* | *'] REVKEYSIG '*) ;;
+    *'] GOODSIG '*'] TRUST_FULLY'* | *'] GOODSIG '*'] TRUST_ULTIMATE'*)
+      say "$checksums: gpg confirms the signature by the key $signer."
+      return 0
+      ;;
+    *'] GOODSIG '*)
+      say "$checksums: the gpg signature is right, but nothing vouches for its key $signer. Compare it with one from a source that you trust."
+      return 0
+      ;;
+    *'] NO_PUBKEY '*)
+      signer=$(sed -n 's/^\[GNUPG:\] NO_PUBKEY //p' "$work/status" | head -n 1)
+      say "$checksums: its gpg signature was NOT checked, the key $signer is not in your keyring."
+      return 0
+      ;;
+  esac
+  cat "$work/words" >&2
+  fail "gpg doesn't confirm the signature of $checksums, so nothing was installed." \
+    "The release may have been tampered with, or the key has expired or was revoked."
+}
+
+# check_signatures checks the checksum file's signatures by what is there to check them. One that is published but can't
+# be had now is no reason to go on without.
+check_signatures() {
+  checked=
+  for tool in cosign gpg; do
+    has "$tool" || continue
+    file=$bundle
+    [ "$tool" = cosign ] || file=$signature
+    outcome=0
+    obtain "$file" || outcome=$?
+    case $outcome in
+      0) "check_$tool" && checked=yes ;;
+      2) ;;
+      *) return 1 ;;
+    esac
+  done
+  [ -n "$checked" ] || say "$checksums: no signature was checked; that takes cosign or gpg, and one that's published."
+}
+
+# get_release puts the release's binary, verified, into the temporary folder. It fails and sets why where it can't be
+# had, and ends the installation where it isn't what it should be.
+get_release() {
+  asset=helm-parallel-hooks_${version}_${os}_$arch.tar.gz
+  if [ -z "$known" ]; then
+    why="there are no releases for $os on $arch"
+    return 1
+  fi
+  if [ -n "$archive" ]; then
+    place=${archive%/*}
+    [ "${archive##*/}" = "$asset" ] ||
+      fail "HELM_PARALLEL_HOOKS_ARCHIVE must name a file $asset, which is what this version and platform need, not ${archive##*/}."
+  elif [ -n "${HELM_PARALLEL_HOOKS_BASE_URL:-}" ]; then
+    base=${HELM_PARALLEL_HOOKS_BASE_URL%/}
+    case $base in
+      https://?* | http://?*) ;;
+      *) fail "HELM_PARALLEL_HOOKS_BASE_URL must begin with https:// or http://." ;;
+    esac
+  elif [ -n "$repository" ]; then
+    base=$repository/releases/download
+  else
+    why="the plugin doesn't come from a server, so there's no releases page to take it from"
+    return 1
+  fi
+  if [ -z "$archive" ]; then
+    base=$base/v$version
+    place=$(printf '%s\n' "$base" | sed 's|//[^/]*@|//|')
+  fi
+  if [ -z "$archive" ] && ! has curl && ! has wget; then
+    why="neither curl nor wget is there"
+    return 1
+  fi
+  if ! can_check; then
+    why="none of sha256sum, shasum, openssl and sha256 is there to check a download with"
+    return 1
+  fi
+  if ! has tar; then
+    why="tar is not there"
+    return 1
+  fi
+
+  obtain "$checksums" || return 1
+  if [ ! -s "$work/$checksums" ] || grep -Eqv '^[0-9a-f]{64} [ *][^ /]+$' "$work/$checksums"; then
+    why="$place/$checksums is not a checksum file; maybe a proxy has answered instead"
+    return 1
+  fi
+  check_signatures || return 1
+  want=$(sed -n "s/ [ *]$(printf %s "$asset" | sed 's/[.]/[.]/g')\$//p" "$work/$checksums")
+  case $want in
+    '')
+      why="release $version has no binary for $os on $arch"
+      return 1
+      ;;
+    *[!0-9a-f]*) fail "$checksums of release $version names $asset more than once. Nothing was installed." ;;
+  esac
+  say "Taking $asset from $place."
+  obtain "$asset" || return 1
+  got=$(checksum_of "$work/$asset") || fail "can't compute the checksum of $asset."
+  if [ "$got" != "$want" ]; then
+    fail "the checksum of $asset is wrong, so nothing was installed:" "  $got, not $want" \
+      "The download was damaged or tampered with. Try again; if it happens again, tell the plugin's maintainers."
+  fi
+
+  mkdir "$work/unpacked"
+  # Just the one file, and as the user's own.
+  run tar -xzof "$work/$asset" -C "$work/unpacked" "$binary" || fail "can't unpack $asset."
+  new=$work/unpacked/$binary
+  if [ ! -f "$new" ] || [ -L "$new" ] || ! is_for_platform "$new"; then
+    fail "$binary in $asset is no program for $os on $arch. Nothing was installed; tell the plugin's maintainers."
+  fi
+}
+
+# build_from_source builds the binary with the Go toolchain.
+build_from_source() {
+  new=$work/built
   printf 'Building helm-parallel-hooks %s with %s; this takes a minute or two.\n' "$version" "$(go env GOVERSION)"
+  building=yes
   # Neither a C compiler is needed, nor what git says of the clone: if it
   # belongs to another user, go would refuse to build. And a go.work file above
   # it must not have a say.
-  CGO_ENABLED=0 GOWORK=off go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -o "$new" . ||
+  CGO_ENABLED=0 GOWORK=off run go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -o "$new" . ||
     fail "the build failed, see above. $try_again"
+  building=
 }
 
-if [ -z "${HELM_PLUGIN_DIR:-}" ]; then
-  fail "HELM_PLUGIN_DIR is not set. Install the plugin with \"helm plugin install\"."
-fi
-cd "$HELM_PLUGIN_DIR" || fail "can't change to the plugin's folder $HELM_PLUGIN_DIR."
+main() {
+  binary=
+  child=
+  building=
+  # By hand, the script is called in or by the path of the plugin's folder.
+  plugin=${HELM_PLUGIN_DIR:-$(dirname -- "$0")}
+  archive=${HELM_PARALLEL_HOOKS_ARCHIVE:-}
+  timeout=${HELM_PARALLEL_HOOKS_TIMEOUT:-30}
+  case $timeout in
+    '' | 0* | *[!0-9]*) fail "HELM_PARALLEL_HOOKS_TIMEOUT must be a number of seconds, at least 1." ;;
+  esac
+  if [ -n "$archive" ]; then
+    ! has cygpath || archive=$(cygpath -u "$archive")
+    case $archive in /*) ;; *) archive=$PWD/$archive ;; esac
+    [ -f "$archive" ] || fail "HELM_PARALLEL_HOOKS_ARCHIVE names $archive, which is not there."
+  fi
+  linked=
+  if [ -L "${plugin%/}" ]; then
+    linked=yes
+  fi
+  cd -- "$plugin" || fail "can't change to the plugin's folder $plugin."
+  plugin=$PWD
+  # The failed plugin stays listed, and Helm wouldn't install over it.
+  try_again="Then run: sh '$plugin/install-binary.sh'"
 
-version=$(plugin_version)
-binary=bin/helm-parallel-hooks
-mkdir -p bin || fail "can't make the folder $HELM_PLUGIN_DIR/bin. $try_again"
-new=bin/.new.$$
-trap 'rm -f "$new"' EXIT
-trap 'exit 1' HUP INT TERM
+  [ -f plugin.yaml ] || fail "$plugin is not the plugin's folder, there's no plugin.yaml."
+  version=$(plugin_version)
+  [ -n "$version" ] || fail "plugin.yaml doesn't say the version."
+  find_platform
+  binary=bin/helm-parallel-hooks
+  [ "$os" != windows ] || binary=$binary.exe
+  repository=$(repository)
+  source=
+  [ ! -f go.mod ] || source=yes
 
-# An archive brings the binary and no source.
-if [ -f go.mod ]; then
-  build_from_source
-  mv -f "$new" "$binary" || fail "can't write $HELM_PLUGIN_DIR/$binary. $try_again"
-elif [ ! -x "$binary" ]; then
-  fail "$HELM_PLUGIN_DIR has neither the source nor a binary. Install the plugin from its git repository."
-fi
-printf 'Installed %s.\n' "$HELM_PLUGIN_DIR/$binary"
+  # An archive that was installed as a plugin brings the binary and no source.
+  if [ -z "$source" ] && [ -f "$binary" ]; then
+    is_for_platform "$binary" ||
+      fail "the binary in this archive is not for $os on $arch. Run \"helm plugin uninstall parallel-hooks\" and install" \
+        "helm-parallel-hooks_${version}_${os}_$arch.tar.gz of the same release."
+    chmod 755 "$binary" || fail "can't make $plugin/$binary executable."
+    say "Installed $plugin/$binary."
+    return
+  fi
+
+  mkdir -p bin || fail "can't make the folder $plugin/bin. $try_again"
+  work=bin/.new.$$
+  trap clean EXIT
+  trap 'stop 129' HUP
+  trap 'stop 130' INT
+  trap 'stop 143' TERM
+  mkdir "$work" || fail "can't write to the folder $plugin/bin. $try_again"
+
+  if [ -n "$linked" ] && [ -n "$source" ] && [ -z "$archive" ] && has go; then
+    say "$plugin is a link to a folder of yours, so the binary is built from what is there."
+    build_from_source
+  elif get_release; then
+    :
+  elif [ -n "$archive" ]; then
+    fail "the archive can't be used: $why." "$checksums of the same release must be beside it. $try_again"
+  elif [ -z "$source" ]; then
+    fail "no binary: $why, and there's no source here to build one from." \
+      "Install the plugin from its git repository or from a release's archive."
+  elif ! has go; then
+    fail "no binary of release $version can be had: $why." "No Go toolchain was found to build one with either." \
+      "Mend that, or install Go from https://go.dev/dl/ and put it on the PATH. $try_again"
+  else
+    say "No binary of release $version can be had: $why."
+    build_from_source
+  fi
+
+  chmod 755 "$new"
+  # mv would move it into a folder of that name.
+  [ ! -d "$binary" ] || fail "$plugin/$binary is a folder. Remove it. $try_again"
+  mv -f "$new" "$binary" || fail "can't write $plugin/$binary. If it's running, end it. $try_again"
+  say "Installed $plugin/$binary."
+}
+
+# The last line, so that a part of the script does nothing.
+main
