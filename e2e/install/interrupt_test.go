@@ -1,0 +1,101 @@
+package install
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestInterrupted: a signal ends the installation at once, in the middle of a download or of a build, whether it's sent
+// to the script alone or by Ctrl-C to all that it has started; nothing is left, and nothing runs on.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	for _, moment := range []string{"download by curl", "download by wget", "download by busybox wget", "build"} {
+		for _, test := range []struct {
+			name   string
+			signal syscall.Signal
+			group  bool
+			code   int
+		}{
+			{"hangup", syscall.SIGHUP, false, 129},
+			{"interrupt", syscall.SIGINT, false, 130},
+			{"Ctrl-C", syscall.SIGINT, true, 130},
+			{"termination", syscall.SIGTERM, false, 143},
+		} {
+			t.Run(moment+"/"+test.name, func(t *testing.T) {
+				inEveryShell(t, func(t *testing.T, s *site) {
+					arrived, left := make(chan struct{}), make(chan struct{})
+					hang := func(w http.ResponseWriter, r *http.Request) {
+						close(arrived)
+						<-r.Context().Done()
+						close(left)
+					}
+					p := newPage(t)
+					s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+					if moment == "build" {
+						server := httptest.NewServer(http.HandlerFunc(hang))
+						t.Cleanup(server.Close)
+						t.Cleanup(server.CloseClientConnections)
+						self, err := os.Executable()
+						must(t, err)
+						s.program("go", "exec '"+self+"' \"$@\"")
+						s.env[roleVariable] = "go"
+						s.env["ANNOUNCE"] = server.URL
+					} else {
+						downloaders[moment[len("download by "):]](s)
+						p.publish(t, version, here)
+						p.answer(version, asset(version, here), hang)
+					}
+					s.installOld()
+
+					c := s.command()
+					var out bytes.Buffer
+					c.Stdout, c.Stderr = &out, &out
+					c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+					must(t, c.Start())
+					ended := make(chan error, 1)
+					go func() { ended <- c.Wait() }()
+					t.Cleanup(func() { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) })
+					select {
+					case <-arrived:
+					case <-ended:
+						t.Fatalf("it ended before: %s", out.String())
+					case <-time.After(patience):
+						t.Fatal("it never came so far")
+					}
+					target := c.Process.Pid
+					if test.group {
+						target = -target
+					}
+					must(t, syscall.Kill(target, test.signal))
+					for what, done := range map[string]<-chan struct{}{"the script": closed(ended), "what it has started": left} {
+						select {
+						case <-done:
+						case <-time.After(patience):
+							t.Fatalf("%s goes on after the signal", what)
+						}
+					}
+					if got := c.ProcessState.ExitCode(); got != test.code {
+						t.Errorf("the exit code is %d, want %d: %s", got, test.code, out.String())
+					}
+					s.wantTidy()
+					s.wantBinary(oldBinary)
+				})
+			})
+		}
+	}
+}
+
+// closed is closed when a value has come.
+func closed(values <-chan error) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		<-values
+		close(done)
+	}()
+	return done
+}

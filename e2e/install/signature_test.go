@@ -1,0 +1,272 @@
+package install
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// cosign puts a cosign on the PATH that remembers how it was called, and what it was asked about. Like some versions of
+// the real one, it may know a flag for the format of bundles.
+func (s *site) cosign(confirms, knowsFlag bool) func() []string {
+	s.Helper()
+	code, help := "1", ""
+	if confirms {
+		code = "0"
+	}
+	if knowsFlag {
+		help = "--new-bundle-format"
+	}
+	s.program("cosign", `if [ "$2" = --help ]; then echo "Flags: `+help+`"; exit 0; fi
+{ for arg; do printf '%s\n' "$arg"; done; cat "$arg"; } >"$HOME/cosign"
+[ `+code+` = 0 ] || echo "error: none of the expected identities matched" >&2
+exit `+code)
+	return func() []string {
+		content, err := os.ReadFile(filepath.Join(s.env["HOME"], "cosign"))
+		if os.IsNotExist(err) {
+			return nil
+		}
+		must(s.T, err)
+		return strings.Split(strings.TrimSpace(string(content)), "\n")
+	}
+}
+
+// after is the argument that follows a flag.
+func after(args []string, flag string) string {
+	if i := slices.Index(args, flag); i >= 0 && i+1 < len(args) {
+		return args[i+1]
+	}
+	return ""
+}
+
+const issuer = "https://token.actions.githubusercontent.com"
+
+// TestCosign: where cosign is there and the release has a bundle, nothing is installed unless cosign confirms that the
+// release workflow of the repository has signed the checksum file.
+func TestCosign(t *testing.T) {
+	t.Parallel()
+	const workflow = "/.github/workflows/release.yaml@refs/tags/v1.2.3"
+	for name, test := range map[string]struct{ origin, identity string }{
+		"home":              {origin, origin + workflow},
+		"in another case":   {"https://github.com/Helm-Parallel-Hooks/helm-parallel-hooks.git", origin + workflow},
+		"a fork":            {"git@github.com:Some-One/Fork.git", "https://github.com/Some-One/Fork" + workflow},
+		"a mirror":          {"https://git.example.com/mirrors/parallel-hooks", origin + workflow},
+		"a local mirror":    {"/srv/git/parallel-hooks", origin + workflow},
+		"a look-alike host": {"https://github.com.example.com/a/b", origin + workflow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inEveryShell(t, func(t *testing.T, s *site) {
+				for _, knowsFlag := range []bool{true, false} {
+					s.cloneOf(test.origin)
+					p := newPage(t)
+					p.publish(t, version, here)
+					p.put(version, "checksums.txt.sigstore.json", []byte("{}"))
+					s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+					called := s.cosign(true, knowsFlag)
+					wantWords(t, s.install().stdout, "cosign confirms the signature by "+test.identity)
+					s.wantBinary(program(version, here))
+					args := called()
+					if len(args) == 0 || args[0] != "verify-blob" || slices.Contains(args, "--new-bundle-format") != knowsFlag {
+						t.Errorf("cosign was called so: %q", args)
+					}
+					if got := after(args, "--certificate-identity"); got != test.identity {
+						t.Errorf("identity %s, want %s", got, test.identity)
+					}
+					if got := after(args, "--certificate-oidc-issuer"); got != issuer {
+						t.Errorf("issuer %s, want %s", got, issuer)
+					}
+					if got := after(args, "--bundle"); !strings.HasSuffix(got, "/checksums.txt.sigstore.json") {
+						t.Errorf("bundle %s", got)
+					}
+					if got, want := args[len(args)-1], asset(version, here); !strings.HasSuffix(got, want) {
+						t.Errorf("cosign was asked about %q, want a line that ends in %q", got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestCosignRefuses: what cosign doesn't confirm is not installed, nor is anything built instead.
+func TestCosignRefuses(t *testing.T) {
+	t.Parallel()
+	inEveryShell(t, func(t *testing.T, s *site) {
+		p := newPage(t)
+		p.publish(t, version, here)
+		p.put(version, "checksums.txt.sigstore.json", []byte("{}"))
+		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+		s.toolchain()
+		s.installOld()
+		s.cosign(false, true)
+		s.fail("none of the expected identities matched", "cosign doesn't confirm", "the binary that was there before is as it was")
+		s.wantBinary(oldBinary)
+		if args := s.buildArgs(); args != nil {
+			t.Errorf("it was built instead: %q", args)
+		}
+		if got := p.seen(); slices.Contains(got, "v1.2.3/"+asset(version, here)) {
+			t.Errorf("the archive was downloaded: %q", got)
+		}
+	})
+}
+
+// TestUnsigned: a release without signatures is installed, and it's said that none was checked. One whose signature
+// can't be had just now is not.
+func TestUnsigned(t *testing.T) {
+	t.Parallel()
+	inEveryShell(t, func(t *testing.T, s *site) {
+		p := newPage(t)
+		p.publish(t, version, here)
+		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+		called := s.cosign(true, true)
+		s.link("gpg")
+		wantWords(t, s.install().stdout, "no signature was checked")
+		s.wantBinary(program(version, here))
+		if args := called(); args != nil {
+			t.Errorf("cosign was called: %q", args)
+		}
+		for _, file := range []string{"checksums.txt.sigstore.json", "checksums.txt.asc"} {
+			for _, answer := range []http.HandlerFunc{status(500), cut, status(403)} {
+				p.answer(version, file, answer)
+				s.installOld()
+				s.fail(file+": ", "No Go toolchain")
+				s.wantBinary(oldBinary)
+			}
+			p.answer(version, file, status(404))
+		}
+	})
+}
+
+// keyring is a keyring of gpg's, with the path short enough for the socket in it.
+type keyring struct {
+	t    *testing.T
+	home string
+}
+
+func newKeyring(t *testing.T) *keyring {
+	t.Helper()
+	home, err := os.MkdirTemp("", "gpg")
+	must(t, err)
+	k := &keyring{t, home}
+	t.Cleanup(func() {
+		// The agent that gpg has started would stay.
+		if got := k.try("gpgconf", "--kill", "all"); got.code != 0 {
+			t.Error(got)
+		}
+		must(t, os.RemoveAll(home))
+	})
+	return k
+}
+
+func (k *keyring) try(name string, args ...string) result {
+	k.t.Helper()
+	c := exec.Command(name, args...)
+	c.Env = append(os.Environ(), "GNUPGHOME="+k.home)
+	return run(k.t, c)
+}
+
+func (k *keyring) gpg(args ...string) result {
+	k.t.Helper()
+	got := k.try("gpg", append([]string{"--batch", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", ""}, args...)...)
+	if got.code != 0 {
+		k.t.Fatal(got)
+	}
+	return got
+}
+
+// generate makes a key and returns its fingerprint.
+func (k *keyring) generate(name string) string {
+	k.t.Helper()
+	k.gpg("--quick-generate-key", name+" (made for a test) <"+name+"@example.invalid>", "ed25519", "sign", "never")
+	for line := range strings.Lines(k.gpg("--with-colons", "--list-keys", name).stdout) {
+		if fields := strings.Split(line, ":"); fields[0] == "fpr" {
+			return fields[9]
+		}
+	}
+	k.t.Fatal("the key has no fingerprint")
+	return ""
+}
+
+func (k *keyring) sign(content []byte) []byte {
+	k.t.Helper()
+	dir := k.t.TempDir()
+	must(k.t, os.WriteFile(filepath.Join(dir, "file"), content, 0o644))
+	k.gpg("--armor", "--output", filepath.Join(dir, "file.asc"), "--detach-sign", filepath.Join(dir, "file"))
+	signature, err := os.ReadFile(filepath.Join(dir, "file.asc"))
+	must(k.t, err)
+	return signature
+}
+
+// TestGPG: the checksum file's signature is checked by the real gpg and the keys that the user has. A bad one fails; a
+// key that the user doesn't have or doesn't trust is told, and isn't called a confirmation.
+func TestGPG(t *testing.T) {
+	t.Parallel()
+	maker := newKeyring(t)
+	key := maker.generate("maker")
+	files := map[string][]byte{asset(version, here): pack(t, contents(version, here, program(version, here)))}
+	signature := maker.sign(sums(files))
+	public := filepath.Join(t.TempDir(), "key")
+	must(t, os.WriteFile(public, []byte(maker.gpg("--armor", "--export", key).stdout), 0o644))
+
+	revoked := newKeyring(t)
+	revoked.gpg("--import", public)
+	certificate, err := os.ReadFile(filepath.Join(maker.home, "openpgp-revocs.d", key+".rev"))
+	must(t, err)
+	// gpg makes it unusable by a colon, so that nobody revokes a key by accident.
+	certificate = []byte(strings.Replace(string(certificate), ":-----BEGIN", "-----BEGIN", 1))
+	must(t, os.WriteFile(filepath.Join(revoked.home, "revocation"), certificate, 0o600))
+	revoked.gpg("--import", filepath.Join(revoked.home, "revocation"))
+
+	knowing := newKeyring(t)
+	knowing.gpg("--import", public)
+	other := newKeyring(t)
+	other.generate("other")
+
+	for name, test := range map[string]struct {
+		home      string // of gpg; none if empty
+		signature []byte
+		said      string // on success
+		refused   string
+	}{
+		"trusted":        {home: maker.home, signature: signature, said: "gpg confirms the signature by the key " + key},
+		"known":          {home: knowing.home, signature: signature, said: "nothing vouches for its key " + key},
+		"unknown":        {home: other.home, signature: signature, said: "was NOT checked, the key " + key[len(key)-16:] + " is not in your keyring"},
+		"no keyring":     {signature: signature, said: "was NOT checked, there's no keyring"},
+		"of other text":  {home: maker.home, signature: maker.sign([]byte("other")), refused: "gpg doesn't confirm"},
+		"no signature":   {home: maker.home, signature: []byte("<html>\n"), refused: "gpg doesn't confirm"},
+		"revoked":        {home: revoked.home, signature: signature, refused: "gpg doesn't confirm"},
+		"unknown, wrong": {home: other.home, signature: []byte("\n"), refused: "gpg doesn't confirm"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inEveryShell(t, func(t *testing.T, s *site) {
+				p := newPage(t)
+				p.publishFiles(version, files)
+				p.put(version, "checksums.txt.asc", test.signature)
+				s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+				s.link("gpg")
+				s.toolchain()
+				s.installOld()
+				if test.home != "" {
+					s.env["GNUPGHOME"] = test.home
+				}
+				if test.refused != "" {
+					s.fail(test.refused)
+					s.wantBinary(oldBinary)
+					return
+				}
+				got := s.install()
+				wantWords(t, got.stdout, test.said)
+				if name != "trusted" {
+					refuseWords(t, got.stdout, "confirms")
+				}
+				s.wantBinary(program(version, here))
+				if _, err := os.Stat(filepath.Join(s.env["HOME"], ".gnupg")); err == nil {
+					t.Error("gpg has made a keyring in the user's folder")
+				}
+			})
+		})
+	}
+}
