@@ -60,6 +60,7 @@ func contents(version, platform, binary string) []file {
 	return []file{
 		{name: "plugin.yaml", content: "name: parallel-hooks\nversion: " + version + "\n"},
 		{name: "LICENSE", content: "the licence"},
+		{name: "bin/"},
 		{name: name, content: binary},
 	}
 }
@@ -72,11 +73,14 @@ func pack(t *testing.T, files []file) []byte {
 	archive := tar.NewWriter(compressed)
 	for _, f := range files {
 		header := &tar.Header{Name: f.name, Mode: 0o755, Size: int64(len(f.content)), Typeflag: tar.TypeReg}
-		if f.link {
+		switch {
+		case strings.HasSuffix(f.name, "/"):
+			header.Typeflag = tar.TypeDir
+		case f.link:
 			header.Typeflag, header.Linkname, header.Size = tar.TypeSymlink, f.content, 0
 		}
 		must(t, archive.WriteHeader(header))
-		if !f.link {
+		if header.Typeflag == tar.TypeReg {
 			_, err := io.WriteString(archive, f.content)
 			must(t, err)
 		}
