@@ -530,6 +530,11 @@ func TestMirrorsCredentials(t *testing.T) {
 		server.Close()
 		got = s.fail("checksums.txt: ")
 		refuseWords(t, got.stdout+got.stderr, "sesame")
+
+		// Some program may repeat the address that it was given.
+		s.program("curl", `for last; do :; done; echo "curl: can't reach $last" >&2; exit 6`)
+		got = s.fail("can't reach http://" + strings.TrimPrefix(server.URL, "http://"))
+		refuseWords(t, got.stdout+got.stderr, "sesame")
 	})
 }
 
