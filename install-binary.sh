@@ -47,20 +47,20 @@ run() {
   return "$status"
 }
 
-# stop is what a signal does: first nothing may run on, then nothing is left. go cleans up after an interrupt, but not
-# after a termination; other programs ignore an interrupt in the background.
+# stop is what a signal does: first nothing may run on, then nothing is left. In the background an interrupt is ignored, by
+# go until it compiles, so it takes a termination.
 stop() {
   trap '' HUP INT TERM
   if [ -n "$child" ]; then
-    kill -INT "$child" 2>/dev/null || :
-    [ -n "$building" ] || kill -TERM "$child" 2>/dev/null || :
+    kill -TERM "$child" 2>/dev/null || :
     wait "$child" 2>/dev/null || :
   fi
   exit "$1"
 }
 
 clean() {
-  rm -rf "$work"
+  # A compiler may live a little longer than the go that has started it, and write another file.
+  rm -rf "$work" 2>/dev/null || { sleep 2 && rm -rf "$work"; }
   # Only where nothing was installed before.
   rmdir bin 2>/dev/null || :
 }
@@ -422,19 +422,18 @@ get_release() {
 build_from_source() {
   new=$work/built
   printf 'Building helm-parallel-hooks %s with %s; this takes a minute or two.\n' "$version" "$(go env GOVERSION)"
-  building=yes
   # Neither a C compiler is needed, nor what git says of the clone: if it
   # belongs to another user, go would refuse to build. And a go.work file above
-  # it must not have a say.
-  CGO_ENABLED=0 GOWORK=off run go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -o "$new" . ||
+  # it must not have a say. Its temporary files go where they are removed after a
+  # signal, too.
+  run env CGO_ENABLED=0 GOWORK=off "GOTMPDIR=$plugin/$work" \
+    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -o "$new" . ||
     fail "the build failed, see above. $try_again"
-  building=
 }
 
 main() {
   binary=
   child=
-  building=
   # By hand, the script is called in or by the path of the plugin's folder.
   plugin=${HELM_PLUGIN_DIR:-$(dirname -- "$0")}
   archive=${HELM_PARALLEL_HOOKS_ARCHIVE:-}

@@ -72,7 +72,7 @@ type site struct {
 
 // usual are the programs that the script finds on any machine. A program that a case is about is added or taken away.
 var usual = []string{
-	"cat", "chmod", "cp", "curl", "dirname", "git", "grep", "gzip", "head", "mkdir", "mv", "od", "rm", "rmdir", "sed",
+	"cat", "chmod", "cp", "curl", "dirname", "env", "git", "grep", "gzip", "head", "mkdir", "mv", "od", "rm", "rmdir", "sed",
 	"sha256sum", "tail", "tar", "tr", "uname",
 }
 
@@ -165,14 +165,14 @@ func (s *site) toolchain() {
 	s.program("go", `case $1 in
 env) echo go1.99 ;;
 build)
-  { pwd; for arg; do printf '%s\n' "$arg"; done; } >"$HOME/go-build"
+  { pwd; echo "$CGO_ENABLED $GOWORK $GOTMPDIR"; for arg; do printf '%s\n' "$arg"; done; } >"$HOME/go-build"
   while [ "$1" != -o ]; do shift; done
   printf %s "`+built+`" >"$2"
   ;;
 esac`)
 }
 
-// buildArgs are the folder that go build was called in and its arguments.
+// buildArgs are the folder that go build was called in, what it saw of the environment, and its arguments.
 func (s *site) buildArgs() []string {
 	s.Helper()
 	content, err := os.ReadFile(filepath.Join(s.env["HOME"], "go-build"))
@@ -346,28 +346,25 @@ func must(t *testing.T, err error) {
 // roleVariable makes this test's own program play another one, which has to heed signals as that one does.
 const roleVariable = "INSTALL_TEST_ROLE"
 
-// playRole plays the Go toolchain: it catches an interrupt, even where the shell has it ignored, and announces by a
+// playRole plays the Go toolchain: it leaves its output half done, and files in its temporary folder, and announces by a
 // request that it's at work.
 func playRole() int {
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt)
 	args := os.Args[1:]
 	if len(args) > 0 && args[0] == "env" {
 		fmt.Println("go1.99")
 		return 0
 	}
 	output := args[slices.Index(args, "-o")+1]
-	if err := os.WriteFile(output, []byte("half"), 0o644); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 2
+	for _, path := range []string{output, filepath.Join(os.Getenv("GOTMPDIR"), "go-build1", "b001", "half")} {
+		err := os.MkdirAll(filepath.Dir(path), 0o755)
+		if err == nil {
+			err = os.WriteFile(path, []byte("half"), 0o644)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 2
+		}
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- announce(os.Getenv("ANNOUNCE")) }()
-	select {
-	case <-interrupted:
-		return 1
-	case err := <-failed:
-		fmt.Fprintln(os.Stderr, cmp.Or(err, errors.New("nobody has interrupted the build")))
-		return 2
-	}
+	fmt.Fprintln(os.Stderr, cmp.Or(announce(os.Getenv("ANNOUNCE")), errors.New("nobody has interrupted the build")))
+	return 2
 }

@@ -223,7 +223,7 @@ func TestUnavailable(t *testing.T) {
 				got := s.install()
 				wantWords(t, got.stdout, "No binary of release 1.2.3 can be had: ", test.want, "Building helm-parallel-hooks 1.2.3 with go1.99")
 				s.wantBinary(built)
-				wantWords(t, strings.Join(s.buildArgs(), "\n"), s.plugin, "-trimpath", "-buildvcs=false", "main.version=1.2.3")
+				wantWords(t, strings.Join(s.buildArgs(), "\n"), s.plugin, "0 off "+s.plugin+"/bin/.new.", "-trimpath", "-buildvcs=false", "main.version=1.2.3")
 			})
 		})
 	}
