@@ -18,8 +18,9 @@ import (
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/cmd"
 )
 
-// version is set by the linker from plugin.yaml, the only place it's written.
-var version string
+// The linker sets version from plugin.yaml, the only place it's written, and commit
+// and date from git.
+var version, commit, date string
 
 func main() {
 	// A tenth of a short command's time went into collecting garbage, of which
@@ -49,5 +50,5 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-	os.Exit(cmd.ExitCode(cmd.Run(streams, os.Args[1:], version)))
+	os.Exit(cmd.ExitCode(cmd.Run(streams, os.Args[1:], cmd.Build{Version: version, Commit: commit, Date: date})))
 }

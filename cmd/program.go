@@ -25,7 +25,8 @@ import (
 // program is what the commands of one run share.
 type program struct {
 	genericiooptions.IOStreams
-	version string
+	// version, commit and date are those of the [Build].
+	version, commit, date string
 	// plugin is the name by which Helm called us, empty for the bare binary.
 	plugin   string
 	settings *cli.EnvSettings

@@ -21,14 +21,28 @@ weight run at once; a hook never starts before every hook of a lower weight has
 ended well. Without it hooks run one after another, as in Helm.
 `
 
+// Build is what the linker was told of the program. What it wasn't told is empty,
+// and then what Go itself has recorded of the module and its commit is said.
+type Build struct {
+	// Version is that of plugin.yaml, with or without a v in front.
+	Version string
+	// Commit is the git commit that the program was built from.
+	Commit string
+	// Date is when that commit was made, by RFC 3339: when the program was built
+	// would make two builds of one commit differ.
+	Date string
+}
+
 // Run runs the command line args, without the program's name, and returns its
-// error after printing it. version is the program's own, empty if it's unknown.
+// error after printing it.
 //
 // Run reads the environment that Helm and its plugins know (HELM_NAMESPACE,
 // KUBECONFIG, HELM_DRIVER, ...). Nothing is contacted before the flags have been
 // parsed.
-func Run(streams genericiooptions.IOStreams, args []string, version string) error {
-	return newProgram(streams, version).run(args)
+func Run(streams genericiooptions.IOStreams, args []string, build Build) error {
+	p := newProgram(streams, build.Version)
+	p.commit, p.date = build.Commit, build.Date
+	return p.run(args)
 }
 
 func (p *program) run(args []string) error {
@@ -54,7 +68,7 @@ func newRootCmd(p *program) *cobra.Command {
 		Use:          "helm-parallel-hooks",
 		Short:        "Run a chart's hooks in parallel.",
 		Long:         rootDesc,
-		Version:      p.versionLine(),
+		Version:      p.programVersions(buildInfo()).String(),
 		SilenceUsage: true,
 		Annotations:  map[string]string{cobra.CommandDisplayNameAnnotation: p.name()},
 	}

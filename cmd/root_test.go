@@ -1,15 +1,18 @@
 package cmd
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"sigs.k8s.io/yaml"
 )
 
 func discard() genericiooptions.IOStreams {
@@ -119,8 +122,56 @@ func TestVersion(t *testing.T) {
 	if flag, _ := runWith(t, plainHelm{}, "--version"); flag != got {
 		t.Errorf("--version: got %+v, want %+v", flag, got)
 	}
-	if got, _ := runWith(t, plainHelm{}, "version", "now"); got.code != 1 {
-		t.Errorf("version with an argument: got %+v, want exit code 1", got)
+	for _, args := range [][]string{{"now"}, {"--short", "-o", "json"}, {"-o", "xml"}} {
+		if got, _ := runWith(t, plainHelm{}, append([]string{"version"}, args...)...); got.code != 1 {
+			t.Errorf("version %q: got %+v, want exit code 1", args, got)
+		}
+	}
+}
+
+// TestVersionData: what programs read has fixed names, in JSON and in YAML.
+func TestVersionData(t *testing.T) {
+	isolate(t)
+	for format, unmarshal := range map[string]func([]byte, any) error{"json": json.Unmarshal, "yaml": func(b []byte, v any) error { return yaml.Unmarshal(b, v) }} {
+		got, _ := runWith(t, plainHelm{}, "version", "-o", format)
+		var data map[string]string
+		if err := unmarshal([]byte(got.stdout), &data); err != nil {
+			t.Fatalf("version -o %s: %v in %+v", format, err, got)
+		}
+		if data["version"] != "v0.0.1" || data["goVersion"] != runtime.Version() || data["platform"] != runtime.GOOS+"/"+runtime.GOARCH {
+			t.Errorf("version -o %s: got %v", format, data)
+		}
+		for _, library := range []string{"helmLibrary", "kubernetesClient"} {
+			if data[library] == "" {
+				t.Errorf("version -o %s doesn't say %s: %v", format, library, data)
+			}
+		}
+	}
+}
+
+// TestCommit: the linker's word on the commit counts for more than Go's, and where
+// neither knows it nothing is said of it.
+func TestCommit(t *testing.T) {
+	stamped := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}}}
+	for _, test := range []struct {
+		name         string
+		commit, date string
+		info         *debug.BuildInfo
+		want         string
+	}{
+		{"linker", "fedcba9876543210", "2026-05-06T07:08:09Z", stamped, ", commit fedcba987654 of 2026-05-06)"},
+		{"Go", "", "", stamped, ", commit 0123456789ab of 2026-01-02)"},
+		{"no date", "fedcba9876543210", "", new(debug.BuildInfo), ", commit fedcba987654)"},
+		{"nobody", "", "", new(debug.BuildInfo), " " + runtime.GOOS + "/" + runtime.GOARCH + ")"},
+	} {
+		p := &program{version: "0.1.0", commit: test.commit, date: test.date}
+		if got := p.programVersions(test.info).String(); !strings.HasSuffix(got, test.want) {
+			t.Errorf("%s: got %q, want it to end with %q", test.name, got, test.want)
+		}
+	}
+	p := &program{commit: "fedcba", date: "2026-05-06T07:08:09Z"}
+	if got := p.programVersions(stamped); got.Commit != "fedcba" || got.Date != "2026-05-06T07:08:09Z" {
+		t.Errorf("programVersions() = %+v, want the linker's commit and date", got)
 	}
 }
 
