@@ -28,13 +28,18 @@ part = $(word $1,$(subst ., ,$(patsubst v%,%,$2)))
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build unit lint format test race fuzz e2e faults soak bench binaries demo clean
+.PHONY: help build unit lint format test race fuzz e2e reproduce faults soak bench binaries demo dist clean
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## Build the plugin's binary, bin/helm-parallel-hooks.
 	go build -trimpath -ldflags "-s -w -X main.version=$$(sed -n 's/^version: *"\{0,1\}\([^" ]*\).*/\1/p' plugin.yaml)" -o bin/helm-parallel-hooks .
+
+# PLATFORMS names some of them, such as "linux/amd64 windows/arm64".
+dist: ## Build the archives of a release, for all platforms, from the commit: dist/.
+	rm -rf dist
+	go -C tools/release run . -root $(CURDIR) -out $(CURDIR)/dist $(PLATFORMS)
 
 unit: ## Run the quick tests.
 	go test ./...
@@ -47,6 +52,8 @@ lint: ## Check the sources: gofmt, go vet, staticcheck, shfmt.
 	cd e2e && go vet ./...
 	cd examples/run-hooks && go vet ./...
 	cd e2e && $(STATICCHECK) ./...
+	cd tools/release && go vet ./...
+	cd tools/release && $(STATICCHECK) ./...
 	$(SHFMT) -d $(SCRIPTS)
 
 format: ## Format the sources as lint wants them.
@@ -54,7 +61,7 @@ format: ## Format the sources as lint wants them.
 	$(SHFMT) -w $(SCRIPTS)
 
 test: FUZZTIME = 3s
-test: lint race fuzz e2e ## Run all checks and all tests.
+test: lint race fuzz e2e reproduce ## Run all checks and all tests.
 
 race: ## Run the quick tests under the race detector.
 ifeq ($(RACE),)
@@ -84,6 +91,9 @@ fuzz: ## Fuzz each target for FUZZTIME, 30s by default.
 e2e: $(if $(E2E_KUBECONFIG),$(BIN)/helm $(BIN)/helm4,$(BINARIES)) ## Run the end-to-end tests on a control plane of their own.
 	cd e2e && E2E_RACE=$(RACE) go test -count=1 -p 1 -parallel 8 -timeout 60m $(if $(E2E_KUBECONFIG),.,./...)
 
+reproduce: ## Build archives twice, in two folders, and compare them to the byte.
+	go -C tools/release test -count=1 -timeout 60m ./...
+
 faults: $(BINARIES) ## Have every command meet every fault at every moment; writes docs/reliability.md.
 	cd e2e && E2E_CRASHES=50 go test -count=1 -parallel 12 -timeout 30m -run TestCrash .
 	cd e2e && go test -count=1 -timeout 60m ./faults -whole -write
@@ -104,7 +114,7 @@ demo: $(if $(DEMO_KUBECONFIG),$(BIN)/helm,$(filter-out $(BIN)/helm4,$(BINARIES))
 	@exec $(BIN)/demo
 
 clean: ## Remove all that was built here.
-	rm -rf bin .cache
+	rm -rf bin dist .cache
 
 # Same package, same output name: one rule for the three.
 $(PROGRAMS): FOLDER = $(or $(OTHER),kubernetes)
