@@ -18,8 +18,9 @@ BINARIES := $(PROGRAMS) $(BIN)/etcd $(BIN)/kwok $(BIN)/helm $(BIN)/helm4
 RACE := $(if $(shell command -v $(firstword $(shell go env CC))),-race)
 STATICCHECK := go tool -modfile=$(CURDIR)/tools/go.mod staticcheck
 SHFMT := go tool -modfile=$(CURDIR)/tools/go.mod shfmt -i 2 -ci
+ACTIONLINT := go tool -modfile=$(CURDIR)/tools/go.mod actionlint
 # shfmt finds scripts by name and by first line, but looks into no hidden folder.
-SCRIPTS := . .ci/run plugin.complete
+SCRIPTS := . .ci/newest .ci/run plugin.complete
 
 # $(call pinned,FOLDER,MODULE) is the version of MODULE in e2e/build/FOLDER/go.mod.
 pinned = $(or $(shell cd e2e/build/$1 && GOWORK=off go list -m -f '{{.Version}}' $2),$(error e2e/build/$1/go.mod does not say the version of $2))
@@ -44,7 +45,7 @@ dist: ## Build the archives of a release, for all platforms, from the commit: di
 unit: ## Run the quick tests.
 	go test ./...
 
-lint: ## Check the sources: gofmt, go vet, staticcheck, shfmt.
+lint: ## Check the sources: gofmt, go vet, staticcheck, shfmt, actionlint.
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './.cache/*')) && if [ -n "$$unformatted" ]; then \
 		echo "not formatted (make format does it):" >&2; echo "$$unformatted" >&2; exit 1; fi
 	go vet ./...
@@ -55,6 +56,7 @@ lint: ## Check the sources: gofmt, go vet, staticcheck, shfmt.
 	cd tools/release && go vet ./...
 	cd tools/release && $(STATICCHECK) ./...
 	$(SHFMT) -d $(SCRIPTS)
+	$(ACTIONLINT) -color $(wildcard .github/workflows/*)
 
 format: ## Format the sources as lint wants them.
 	gofmt -w $$(find . -name '*.go' -not -path './.cache/*')
