@@ -203,7 +203,7 @@ type attempts struct {
 	request *http.Request
 
 	failed    time.Time // when the first attempt did; zero if none has
-	internal  time.Time // when the first one did with status 500
+	internal  time.Time // when the first one of those did that have ended with status 500 since; zero if the last hasn't
 	notBefore time.Time // the server's time before the first one that may have been carried out
 	lost      time.Time // when that one was made; zero: there was none
 	outcome   outcome   // of the last one
@@ -295,8 +295,8 @@ func (a *attempts) changes() bool {
 }
 
 // left returns for how much longer a request is made again that would be for as long as
-// given, after a time without an answer to any: of status 500 from when it was first met,
-// since before nothing could pass.
+// given, after a time without an answer to any: of status 500 from when the server began
+// to answer with it, since before nothing could pass.
 func (a *attempts) left(response *http.Response, patience, silence time.Duration) time.Duration {
 	failing := time.Since(a.failed)
 	if response != nil && response.StatusCode == http.StatusInternalServerError {
@@ -304,6 +304,8 @@ func (a *attempts) left(response *http.Response, patience, silence time.Duration
 			a.internal = time.Now()
 		}
 		failing = time.Since(a.internal)
+	} else {
+		a.internal = time.Time{}
 	}
 	left := patience - failing
 	if a.Patience > 0 {

@@ -158,6 +158,14 @@ func TestRetry(t *testing.T) {
 			code: 200, took: [2]time.Duration{42 * time.Second, 54 * time.Second},
 			warned: []string{"for up to 1m5", "answers again"},
 		},
+		"and on both sides of an absence": {
+			options: RetryOptions{Patience: 2 * time.Minute, InternalErrors: 30 * time.Second},
+			answer: func() transportFunc {
+				return until(time.Second, answers(500), until(40*time.Second, fails(refusedConnection), until(42*time.Second, answers(500), answers(200)).always).always)
+			},
+			code: 200, took: [2]time.Duration{42 * time.Second, 54 * time.Second},
+			warned: []string{"for up to 1m", "answers again"},
+		},
 		"but not for ever": {
 			options: RetryOptions{InternalErrors: 30 * time.Second},
 			answer:  func() transportFunc { return until(time.Hour, answers(500), answers(200)) },

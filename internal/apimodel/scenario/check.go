@@ -164,8 +164,13 @@ func (j *judge) gather() {
 			continue
 		}
 		// The client has long lost its connection, and still the request arrives.
+		var first string
+		if len(h.lives) > 0 {
+			first = h.lives[0].UID
+		}
 		h.lives = slices.DeleteFunc(h.lives, func(life apimodel.Life) bool {
-			late := life.Created.After(j.ended[h.Hook]) && !j.ended[h.Hook].IsZero()
+			late := life.Created.After(j.ended[h.Hook]) && !j.ended[h.Hook].IsZero() ||
+				life.UID != first && j.isLate(life.UID)
 			if late {
 				j.Excused["created by a request that was late"]++
 			}
@@ -227,11 +232,21 @@ func (j *judge) failure(h *hook) error {
 		case post.Acted.IsZero():
 		case post.Code == http.StatusConflict && !deletesBefore(h.Hook) && j.lives[post.UID].Hook != h.marker:
 			return errors.New("another object was in its way")
+		case post.Code == http.StatusConflict && j.isLate(post.UID) && j.lives[post.UID].Hook != h.marker:
+			j.Excused["created by a request that was late"]++
+			return errors.New("an object that nobody waited for any more was in its way")
 		case h.fate.Refused != 0 && post.Code == h.fate.Refused:
 			return errors.New("its creation was refused")
 		}
 	}
 	return nil
+}
+
+// isLate reports whether an object was created by a request that the client had given up.
+func (j *judge) isLate(uid string) bool {
+	return slices.ContainsFunc(j.requests, func(r apimodel.Request) bool {
+		return r.UID == uid && r.Fault == apimodel.LateRequest && r.Code == http.StatusCreated
+	})
 }
 
 // checkCreation: a hook is created as its manifest says, and not twice.
@@ -368,6 +383,9 @@ func (j *judge) excuse(h *hook) string {
 			return "status 500 is final without a Retrier"
 		}
 	}
+	if j.Class == Forever && j.silence(j.ended[h.Hook]) >= j.Timeout-longestDelay {
+		return "nothing was answered for as long as the timeout"
+	}
 	for _, post := range h.posts {
 		if post.Fault != apimodel.None && h.fate.Expires >= 0 && j.ended[h.Hook].Sub(post.Sent) >= h.fate.Expires {
 			return "a Job with a time to live may have run"
@@ -379,6 +397,23 @@ func (j *judge) excuse(h *hook) string {
 		}
 	}
 	return ""
+}
+
+// longestDelay is the longest time between two attempts, by which the last one may come early.
+const longestDelay = 6 * time.Second
+
+// silence is for how long before a time no request had an answer that was the server's own.
+func (j *judge) silence(until time.Time) time.Duration {
+	var last time.Time
+	for _, request := range j.requests {
+		if request.Fault == apimodel.None && request.Seen != 0 && request.Answered.After(last) && request.Answered.Before(until) {
+			last = request.Answered
+		}
+	}
+	if last.IsZero() {
+		last = j.Began
+	}
+	return until.Sub(last)
 }
 
 // checkTimes: a hook's times enclose what has happened.
