@@ -131,6 +131,9 @@ func (d *drawnDriver) mark(givenUp bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.givenUp = d.givenUp || givenUp
+	if len(d.tried) == 0 {
+		d.tried = append(d.tried, time.Now()) // of what runs on from now nothing is to be stored
+	}
 }
 
 // Update implements [driver.Updator]. There is one at a time.
