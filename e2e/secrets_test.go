@@ -127,11 +127,12 @@ func TestSecretsAreNotShown(t *testing.T) {
 				line  string
 				fails string
 				logs  bool // whether logs are shown
+				maybe bool // whether they may be shown: a pod starts beside what fails
 				once  bool // whether it's the same in each mode
 			}{
 				{line: "install app CHART", logs: test.logs == "all"},
 				{line: "upgrade app CHART --set failing=pre-upgrade", fails: "job job failed: BackoffLimitExceeded", logs: test.logs != "none"},
-				{line: "upgrade app CHART --set refused=job", fails: `Job.batch "job" is invalid`},
+				{line: "upgrade app CHART --set refused=job", fails: `Job.batch "job" is invalid`, maybe: test.logs == "all"},
 				{line: "upgrade app CHART --set refused=secret", fails: "illegal base64 data", once: true},
 				{line: "upgrade app CHART --set refused=resource", fails: `ConfigMap "deployed" is invalid`, logs: test.logs == "all", once: true},
 				{line: "upgrade app CHART --set failing=test", logs: test.logs == "all"},
@@ -173,7 +174,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 				}
 				shown := got.stdout + got.stderr
 				logs := strings.Contains(shown, "canary-of-log")
-				if secrets := leaks(strings.ReplaceAll(shown, "canary-of-log", "")); len(secrets) > 0 || logs != step.logs {
+				if secrets := leaks(strings.ReplaceAll(shown, "canary-of-log", "")); len(secrets) > 0 || logs != step.logs && !step.maybe {
 					t.Errorf("want logs to be shown: %v, and no secret; got %q in: %v", step.logs, secrets, got)
 				}
 				for _, revision := range s.revisions("app") {

@@ -483,7 +483,11 @@ func (j *judge) checkSlots() {
 		}
 		taken := 0
 		for _, other := range j.hooks {
-			if !other.sent.IsZero() && !other.sent.After(h.sent) && (other.end.After(h.sent) || other == h) {
+			switch {
+			case other.sent.IsZero() || other.sent.After(h.sent) || other != h && !other.end.After(h.sent):
+			case other != h && other.result.Phase == hooks.Unknown && !j.ended[other.Hook].After(h.sent):
+				j.Excused["may run on, nobody can know"]++
+			default:
 				taken += other.slots
 			}
 		}
