@@ -58,7 +58,7 @@ type sizes struct{ binary, archive int64 }
 
 // budget is what no platform may exceed. A larger binary is longer to download and to start, and grows by a
 // dependency at a time: whoever raises this should know by which.
-var budget = sizes{binary: 80_000_000, archive: 24_000_000}
+var budget = sizes{binary: 67_000_000, archive: 20_500_000}
 
 func measure(binary, archive string) (sizes, error) {
 	b, err := os.Stat(binary)
