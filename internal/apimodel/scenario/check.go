@@ -383,7 +383,9 @@ func (j *judge) excuse(h *hook) string {
 			return "status 500 is final without a Retrier"
 		}
 	}
-	if j.Class == Forever && j.silence(j.ended[h.Hook]) >= j.Timeout-longestDelay {
+	var silent *hooks.NoAnswerError
+	own := errors.As(h.result.Err, &silent) && silent.After >= j.Timeout-longestDelay
+	if j.Class == Forever && (own || j.silence(j.ended[h.Hook]) >= j.Timeout-longestDelay) {
 		return "nothing was answered for as long as the timeout"
 	}
 	for _, post := range h.posts {
