@@ -384,7 +384,7 @@ func (j *judge) excuse(h *hook) string {
 		}
 	}
 	var silent *hooks.NoAnswerError
-	own := errors.As(h.result.Err, &silent) && silent.After >= j.Timeout-longestDelay
+	own := h.result.Err != nil && errors.As(h.result.Err, &silent) && silent.After >= j.Timeout-longestDelay
 	if j.Class == Forever && (own || j.silence(j.ended[h.Hook]) >= j.Timeout-longestDelay) {
 		return "nothing was answered for as long as the timeout"
 	}
