@@ -203,7 +203,7 @@ type attempts struct {
 	request *http.Request
 
 	failed    time.Time // when the first attempt did; zero if none has
-	internal  time.Time // when the first one of those did that have ended with status 500 since; zero if the last hasn't
+	internal  time.Time // since when all have ended with status 500; zero if the last one hasn't
 	notBefore time.Time // the server's time before the first one that may have been carried out
 	lost      time.Time // when that one was made; zero: there was none
 	outcome   outcome   // of the last one

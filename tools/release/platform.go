@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -36,21 +37,12 @@ func platformsNamed(names []string) ([]platform, error) {
 	for _, name := range names {
 		goos, arch, _ := strings.Cut(name, "/")
 		p := platform{goos, arch}
-		if !p.released() {
+		if !slices.Contains(platforms, p) {
 			return nil, fmt.Errorf("%q is no platform of a release: %v", name, platforms)
 		}
 		named = append(named, p)
 	}
 	return named, nil
-}
-
-func (p platform) released() bool {
-	for _, other := range platforms {
-		if p == other {
-			return true
-		}
-	}
-	return false
 }
 
 // sizes are those of a platform's files, in bytes.
