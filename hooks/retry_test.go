@@ -21,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
@@ -720,6 +721,72 @@ func TestSilentWatch(t *testing.T) {
 			t.Errorf("watches: got %q, want %q", jobs.watches, want)
 		}
 	})
+}
+
+// vanishedJobs is a resource whose object was removed while a watch brought nothing.
+type vanishedJobs struct {
+	deafJobs
+	history []watch.Event // what the second watch brings
+}
+
+func (j *vanishedJobs) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	events, err := j.deafJobs.Watch(ctx, o)
+	if len(j.watches) == 2 && j.history != nil {
+		go func() {
+			time.Sleep(3 * time.Second)
+			for _, e := range j.history {
+				events.(*watch.FakeWatcher).Action(e.Type, e.Object)
+			}
+		}()
+	}
+	return events, err
+}
+
+func (j *vanishedJobs) Get(context.Context, string, metav1.GetOptions, ...string) (*unstructured.Unstructured, error) {
+	return nil, apierrors.NewNotFound(schema.GroupResource{Group: "batch", Resource: "jobs"}, "one")
+}
+
+// TestMissingAfterSilentWatch: what is gone after a dead connection is not taken for deleted before the next connection
+// could tell how it ended.
+func TestMissingAfterSilentWatch(t *testing.T) {
+	job := testJob("one").Objects[0].DeepCopy()
+	job.SetUID("uid")
+	job.SetResourceVersion("5")
+	failed := job.DeepCopy()
+	failed.SetResourceVersion("6")
+	failed.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Failed", "status": "True"}}}
+	removed := failed.DeepCopy()
+	removed.SetResourceVersion("7")
+	for name, test := range map[string]struct {
+		history []watch.Event
+		after   time.Duration
+		failed  bool
+	}{
+		"told":       {[]watch.Event{{Type: watch.Modified, Object: failed}, {Type: watch.Deleted, Object: removed}}, 43 * time.Second, true},
+		"never told": {nil, 80 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newSharedWatch(&vanishedJobs{history: test.history}, "jobs", nil)
+				s := w.subscribe("one")
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if err := s.begin(ctx, job, func(since string) { go w.run(ctx, since) }); err != nil {
+					t.Fatal(err)
+				}
+				begin := time.Now()
+				err := s.await(ctx, "uid", func(s state) (bool, error) {
+					done, err := ended(s.object)
+					return done || s.deleted, err
+				})
+				if took := time.Since(begin); (err != nil) != test.failed || took != test.after {
+					t.Errorf("got %v after %v, want failed: %t after %v", err, took, test.failed, test.after)
+				}
+				cancel()
+				synctest.Wait()
+			})
+		})
+	}
 }
 
 func endedWell(o *unstructured.Unstructured) bool {

@@ -122,28 +122,37 @@ func (s *subscription) begin(ctx context.Context, seen *unstructured.Unstructure
 // refresh reads the object of a name and records what has become of those of
 // that name which are waited for.
 func (w *sharedWatch) refresh(ctx context.Context, name string) error {
+	gone, err := w.read(ctx, name)
+	for _, uid := range gone {
+		w.record(name, uid, state{deleted: true})
+	}
+	return err
+}
+
+// read reads and records the object of a name, and returns which others of that name
+// that are waited for are gone. That isn't recorded: how they ended may still be told.
+func (w *sharedWatch) read(ctx context.Context, name string) ([]types.UID, error) {
 	// Only what was known before the object is read can be found to be gone: an
 	// answer may be older than an object that's created meanwhile.
 	gone := map[types.UID]bool{}
 	w.mu.Lock()
 	for s := range w.interest[name] {
-		for uid := range s.states {
-			gone[uid] = true
+		for uid, known := range s.states {
+			if !known.deleted {
+				gone[uid] = true
+			}
 		}
 	}
 	w.mu.Unlock()
 	current, err := w.resource.Get(ctx, name, metav1.GetOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return err
+		return nil, err
 	}
 	if err == nil {
 		delete(gone, current.GetUID())
 		w.record(name, current.GetUID(), state{object: current})
 	}
-	for uid := range gone {
-		w.record(name, uid, state{deleted: true})
-	}
-	return nil
+	return slices.Collect(maps.Keys(gone)), nil
 }
 
 // await returns when done says so of the object with the given uid.
@@ -294,14 +303,15 @@ func (w *sharedWatch) follow(ctx context.Context, since string) error {
 		<-events.Done()
 	}()
 	var again <-chan time.Time
+	var missing map[types.UID]time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.suspect:
-			again = w.recheck(ctx)
+			again, missing = w.recheck(ctx, missing)
 		case <-again:
-			again = w.recheck(ctx)
+			again, missing = w.recheck(ctx, missing)
 		case event, open := <-events.ResultChan():
 			if !open {
 				return nil
@@ -330,13 +340,44 @@ func (w *sharedWatch) suspected() {
 	}
 }
 
-// recheck reads the objects that are waited for, and returns when to do so again if they
-// can't be read for now.
-func (w *sharedWatch) recheck(ctx context.Context) <-chan time.Time {
-	if err := w.refreshAll(ctx); err == nil || apierrors.IsForbidden(err) {
-		return nil
+// missingGrace is how long an object may be missing before it counts as deleted, after
+// a connection of its watch was lost without a word: a whole connection, since the next
+// one tells how the object ended, if that gets through.
+const missingGrace = watchTimeout + watchGrace
+
+// recheck reads the objects that are waited for. Missing ones are deleted if they were
+// missing for long by the times that the last recheck returned. It returns when to do
+// so again, if that's of use, and since when objects are missing.
+func (w *sharedWatch) recheck(ctx context.Context, before map[types.UID]time.Time) (<-chan time.Time, map[types.UID]time.Time) {
+	missing := map[types.UID]time.Time{}
+	var wait time.Duration
+	for _, name := range w.names() {
+		gone, err := w.read(ctx, name)
+		if err != nil {
+			if apierrors.IsForbidden(err) {
+				return nil, before
+			}
+			return time.After(resyncDelay), before
+		}
+		for _, uid := range gone {
+			since, known := before[uid]
+			switch {
+			case known && time.Since(since) >= missingGrace:
+				w.record(name, uid, state{deleted: true})
+				continue
+			case !known:
+				since = time.Now()
+			}
+			missing[uid] = since
+			if left := missingGrace - time.Since(since); len(missing) == 1 || left < wait {
+				wait = left
+			}
+		}
 	}
-	return time.After(resyncDelay)
+	if len(missing) == 0 {
+		return nil, nil
+	}
+	return time.After(wait), missing
 }
 
 // noteConnection notes why there's no connection, or by nil that there is one.
@@ -362,15 +403,19 @@ func (w *sharedWatch) resync(ctx context.Context) (string, error) {
 
 // refreshAll reads all objects that are waited for.
 func (w *sharedWatch) refreshAll(ctx context.Context) error {
-	w.mu.Lock()
-	names := slices.Sorted(maps.Keys(w.interest))
-	w.mu.Unlock()
-	for _, name := range names {
+	for _, name := range w.names() {
 		if err := w.refresh(ctx, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// names returns the names of the objects that are waited for.
+func (w *sharedWatch) names() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.interest))
 }
 
 const (
