@@ -104,7 +104,7 @@ type ranOperation struct {
 
 func (o ranOperation) Install(ctx context.Context, client *action.Install, chrt *chart.Chart, vals map[string]any) (*release.Release, error) {
 	hook := &hooks.Hook{Name: "migrate", Kind: "Job", Events: []hooks.Event{"pre-install"}}
-	plan, err := hooks.NewPlan("pre-install", []*hooks.Hook{hook}, 1)
+	plan, err := hooks.NewPlan("pre-install", []*hooks.Hook{hook}, hooks.PlanOptions{Parallelism: 1})
 	if err != nil {
 		return nil, err
 	}

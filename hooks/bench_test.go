@@ -35,7 +35,7 @@ func BenchmarkPlan(b *testing.B) {
 		b.Run(fmt.Sprint(count), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := NewPlan("pre-install", all, 64); err != nil {
+				if _, err := NewPlan("pre-install", all, PlanOptions{Parallelism: 64}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -53,7 +53,7 @@ func BenchmarkRun(b *testing.B) {
 			runner := Runner{Cluster: idleCluster{}, Observer: blindObserver{}}
 			plans := map[int]*Plan{}
 			for _, n := range []int{count, b.N % count} {
-				plan, err := NewPlan("pre-install", all[:n], parallelism)
+				plan, err := NewPlan("pre-install", all[:n], PlanOptions{Parallelism: parallelism})
 				if err != nil {
 					b.Fatal(err)
 				}

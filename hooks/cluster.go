@@ -168,6 +168,9 @@ type HookError struct {
 	Findings []Finding
 	// After is how long the hook had run; zero if it never started.
 	After time.Duration
+	// Timeout is how long the hook was given by its [TimeoutAnnotation]; zero:
+	// [Runner.Timeout].
+	Timeout time.Duration
 }
 
 func (e *HookError) Error() string {

@@ -20,14 +20,17 @@
 //
 // Each tier has one weighted semaphore of N slots. A hook takes the slots that
 // its [SlotsAnnotation] asks for, one by default, and holds them from before its
-// old object is deleted until it has ended. Hooks start in plan order; one that
-// needs more slots than are free holds back those after it, so it can't starve.
+// old object is deleted until it has ended. Hooks start in plan order, which is by name
+// or, with [PlanOptions.Duration], longest first; one that needs more slots than are
+// free holds back those after it, so it can't starve. A [Limit] bounds the hooks of one
+// chart further; one that waits for that holds nobody back.
 //
 // # Failure and cancellation
 //
 // When a hook fails no further hook starts, and those that run are watched to
 // their end: what is reported of them is true, and no half-done migration is
-// killed. [Runner.Stop] does the same on demand. Cancelling the context of
+// killed. A hook with [FailureAnnotation] "ignore" fails without any of that, see
+// [Result.Ignored]. [Runner.Stop] does the same on demand. Cancelling the context of
 // [Runner.Run] leaves at once; hooks that ran then end as [Unknown]. Run returns
 // only when every goroutine that it started has ended.
 //

@@ -34,7 +34,7 @@ func ExampleNewPlan() {
 		log.Fatal(err)
 	}
 	migrate := &hooks.Hook{Name: "migrate", Kind: "Job", Events: []hooks.Event{"pre-install"}, Weight: -5, Objects: objects}
-	plan, err := hooks.NewPlan("pre-install", []*hooks.Hook{migrate}, 8)
+	plan, err := hooks.NewPlan("pre-install", []*hooks.Hook{migrate}, hooks.PlanOptions{Parallelism: 8})
 	if err != nil {
 		log.Fatal(err)
 	}

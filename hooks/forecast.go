@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // Forecast says when a hook would start and end, counted from the start of its
@@ -16,8 +18,8 @@ type Forecast struct {
 // Forecast returns, in plan order, when the plan's hooks would run if each took
 // as long as duration says from its start to its end, and nothing between them
 // took any time. It follows the rules of [Runner.Run]: tiers and stages are
-// barriers, a tier's slots are given in order, and a hook that needs more slots
-// than are free holds those behind it back.
+// barriers, a tier's slots are given in order, a hook that needs more slots than are
+// free holds those behind it back, and one whose chart has enough running doesn't.
 func (p *Plan) Forecast(duration func(*Hook) time.Duration) []Forecast {
 	all := make([]Forecast, 0, p.Len())
 	var now time.Duration
@@ -35,13 +37,10 @@ func (p *Plan) Forecast(duration func(*Hook) time.Duration) []Forecast {
 
 func (p *Plan) forecastStage(stage Stage, now time.Duration, duration func(*Hook) time.Duration) []Forecast {
 	forecast := make([]Forecast, len(stage.Steps))
-	queue := newQueue(stage.Steps)
-	free := p.slots()
+	schedule := newSchedule(p, stage, semaphore.NewWeighted(p.slots()))
 	var running []int // steps, the one that ends first in front
 	for {
-		for i, ok := queue.next(); ok && p.slotsOf(stage.Steps[i]) <= free; i, ok = queue.next() {
-			queue.pop()
-			free -= p.slotsOf(stage.Steps[i])
+		for i, ok := schedule.next(); ok; i, ok = schedule.next() {
 			hook := stage.Steps[i].Hook
 			forecast[i] = Forecast{Hook: hook, Start: now, End: now + max(0, duration(hook))}
 			at, _ := slices.BinarySearchFunc(running, i, func(a, b int) int {
@@ -55,8 +54,7 @@ func (p *Plan) forecastStage(stage Stage, now time.Duration, duration func(*Hook
 		i := running[0]
 		running = running[1:]
 		now = forecast[i].End
-		free += p.slotsOf(stage.Steps[i])
-		queue.ended(i)
+		schedule.ended(i)
 	}
 }
 

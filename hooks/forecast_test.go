@@ -41,7 +41,7 @@ func TestForecastIsWhatARunDoes(t *testing.T) {
 			// left to chance which of two hooks ends first.
 			durations[h] = time.Duration(rapid.IntRange(0, 4).Draw(rt, "seconds"))*time.Hour + 1<<i
 		}
-		plan, err := NewPlan("pre-install", all, rapid.IntRange(0, 6).Draw(rt, "parallelism"))
+		plan, err := NewPlan("pre-install", all, PlanOptions{Parallelism: rapid.IntRange(0, 6).Draw(rt, "parallelism")})
 		if err != nil {
 			rt.Fatal(err)
 		}

@@ -38,6 +38,11 @@ func drawHostileHooks(t *rapid.T) []*Hook {
 		{SlotsAnnotation, "2"},
 		{SlotsAnnotation, "9223372036854775807"},
 		{SlotsAnnotation, "all"},
+		{TimeoutAnnotation, "1ns"},
+		{FailureAnnotation, "ignore"},
+		{AfterAnnotation, "a"},
+		{AfterAnnotation, "b,Job/B"},
+		{AfterAnnotation, "ä, Widget/,"},
 		{"helm.sh/hook-weight", "1"},
 	}
 	if rapid.Bool().Draw(t, "misspelt") {
@@ -79,9 +84,9 @@ func FuzzNewPlan(f *testing.F) {
 		all := drawHostileHooks(t)
 		parallelism := rapid.SampledFrom([]int{math.MinInt, 0, 1, 2, 3, 7, math.MaxInt}).Draw(t, "parallelism")
 		before := dump(t, all)
-		plan, err := NewPlan(event, all, parallelism)
+		plan, err := NewPlan(event, all, PlanOptions{Parallelism: parallelism})
 		for range 4 {
-			again, failed := NewPlan(event, all, parallelism)
+			again, failed := NewPlan(event, all, PlanOptions{Parallelism: parallelism})
 			if !reflect.DeepEqual(plan, again) || fmt.Sprint(err) != fmt.Sprint(failed) {
 				t.Fatalf("planned a second time:\n%v, %v\nthe first time:\n%v, %v", again, failed, plan, err)
 			}
@@ -89,7 +94,7 @@ func FuzzNewPlan(f *testing.F) {
 		if after := dump(t, all); after != before {
 			t.Fatalf("planning has changed the hooks:\nfrom %s\nto   %s", before, after)
 		}
-		if refused := parallelism > 1 && slices.ContainsFunc(all, func(h *Hook) bool { return isRefused(h, event) }); refused != (err != nil) {
+		if refused := parallelism > 1 && slices.ContainsFunc(all, func(h *Hook) bool { return isRefused(h, event) }); refused && err == nil || !refused && err != nil && !strings.Contains(err.Error(), AfterAnnotation) {
 			t.Fatalf("got error %v, but one is expected: %t", err, refused)
 		}
 		if err != nil {
@@ -119,7 +124,7 @@ func isRefused(h *Hook, event Event) bool {
 		return false
 	}
 	for key, value := range h.Objects[0].GetAnnotations() {
-		if key == SlotsAnnotation && value == "0" || strings.HasPrefix(key, AnnotationPrefix) && key != SlotsAnnotation {
+		if key == SlotsAnnotation && value == "0" || strings.HasPrefix(key, AnnotationPrefix) && !slices.Contains(hookAnnotations, key) {
 			return true
 		}
 	}
@@ -178,7 +183,7 @@ func checkPlan(t *rapid.T, plan *Plan, all []*Hook, slots int) {
 			}
 			for k, step := range stage.Steps {
 				checkStep(t, plan, tier, stage, k)
-				if !plan.Serial() && step.Hook.RunsToCompletion() != work {
+				if !plan.Serial() && step.Hook.RunsToCompletion() != work && len(step.Needs) == 0 {
 					t.Fatalf("weight %d: stage %d mixes work and setup", tier.Weight, j)
 				}
 			}
@@ -263,15 +268,22 @@ func FuzzSlots(f *testing.F) {
 	for _, value := range []string{"1", "all", "0", "-1", "+2", "007", "1.5", " 1", "9223372036854775808", "１", "0x10", "1_000", ""} {
 		f.Add(SlotsAnnotation, value, 4)
 	}
+	for _, value := range []string{"1s", "-1s", "1h1h", "abort", "ignore", "a", "Job/a", "b", "a,a", ",", "\x00"} {
+		for _, key := range hookAnnotations[1:] {
+			f.Add(key, value, 2)
+		}
+	}
 	f.Add("parallel-hooks/", "1", 1)
 	f.Add("parallel-hooks/slots ", "1", 2)
 	f.Add("helm.sh/hook", "pre-install\x00", 0)
 	f.Fuzz(func(t *testing.T, key, value string, parallelism int) {
 		h := newHook("Job", "a", 0, key, value)
-		plan, err := NewPlan("pre-install", []*Hook{h}, parallelism)
+		plan, err := NewPlan("pre-install", []*Hook{h}, PlanOptions{Parallelism: parallelism})
 		want, refused := 1, false
 		switch {
 		case parallelism <= 1 || !strings.HasPrefix(key, AnnotationPrefix):
+		case key != SlotsAnnotation && slices.Contains(hookAnnotations, key):
+			refused = err != nil // which values are refused is shown elsewhere
 		case key == SlotsAnnotation && value == "all":
 			want = parallelism
 		default:
@@ -335,7 +347,7 @@ func FuzzParseObjects(f *testing.F) {
 		}
 		h := &Hook{Name: "a", Kind: "b", Events: []Event{"test"}, Objects: objects}
 		for parallelism := range 3 {
-			plan, err := NewPlan("test", []*Hook{h, h}, parallelism)
+			plan, err := NewPlan("test", []*Hook{h, h}, PlanOptions{Parallelism: parallelism})
 			if err == nil && (plan.Len() != 2 || len(plan.Forecast(func(*Hook) time.Duration { return 1 })) != 2) {
 				t.Fatalf("the plan holds %d hooks, want 2", plan.Len())
 			}

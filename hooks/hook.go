@@ -67,6 +67,9 @@ type Hook struct {
 // String returns what identifies the hook to a person: kind and name.
 func (h *Hook) String() string { return h.Kind + "/" + h.Name }
 
+// isCalled reports whether name means the hook: its name, or kind and name.
+func (h *Hook) isCalled(name string) bool { return name == h.Name || name == h.String() }
+
 // Phase is how far a hook has come. The values are Helm's
 // (helm.sh/helm/v3/pkg/release/hook.go).
 type Phase string
@@ -95,6 +98,9 @@ type Result struct {
 	CompletedAt time.Time
 	// Err says why the hook failed; nil unless Phase is Failed or Unknown.
 	Err *HookError
+	// Ignored says that it failed, and that by [FailureAnnotation] the event did not
+	// fail by that.
+	Ignored bool
 }
 
 // ParseObjects returns the objects that a hook's manifest holds: one document,

@@ -3,19 +3,13 @@ package hooks
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
-
-// AnnotationPrefix begins the name of every annotation by which a chart's author
-// has a say in how hooks run in parallel. Plain Helm ignores them all.
-const AnnotationPrefix = "parallel-hooks/"
-
-// SlotsAnnotation says how many slots a hook takes: an integer of at least 1, or
-// "all" for a hook that runs alone in its tier. More than there are counts as
-// all.
-const SlotsAnnotation = AnnotationPrefix + "slots"
 
 // InstallOrder is Helm's order of kinds (helm.sh/helm/v3/pkg/releaseutil,
 // kind_sorter.go). Kinds that aren't in it come last, by name.
@@ -65,6 +59,8 @@ type Plan struct {
 	// Parallelism is how many slots each tier has; 1 is Helm's own way, one
 	// hook after another.
 	Parallelism int
+	// Limits bound the hooks of charts further.
+	Limits []Limit
 	// Tiers run one after another.
 	Tiers []Tier
 }
@@ -78,8 +74,9 @@ type Tier struct {
 
 // Stage is a batch of hooks of a tier which may run at once.
 type Stage struct {
-	// Kind is the kind of the stage's setup hooks. It's empty for the stage
-	// of Jobs and Pods, and for the only stage of a serial tier.
+	// Kind is the kind of the stage's setup hooks, but for those that come later
+	// than that by [AfterAnnotation]. It's empty for the stage of Jobs and Pods,
+	// and for the only stage of a serial tier.
 	Kind string
 	// Steps start in this order, as far as slots are free.
 	Steps []Step
@@ -94,6 +91,16 @@ type Step struct {
 	// After are the steps of the same stage, by index, that must have ended
 	// before this one starts.
 	After []int
+	// Needs are the hooks of the same tier that must have ended well before this
+	// one starts, by [AfterAnnotation]. One whose failure is ignored has ended well.
+	Needs []*Hook
+	// Timeout bounds the waiting for the hook's end instead of [Runner.Timeout],
+	// if it's above zero.
+	Timeout time.Duration
+	// IgnoreFailure says that the event doesn't fail if the hook does.
+	IgnoreFailure bool
+	// Limits are those that count the hook, by index of [Plan.Limits].
+	Limits []int
 }
 
 // Serial reports whether the plan runs one hook after another in Helm's order.
@@ -132,106 +139,278 @@ func (p *Plan) steps() func(yield func(*Step) bool) {
 	}
 }
 
-// NewPlan returns the plan of those of the hooks that name the event, with
-// parallelism slots per tier; 1 or less gives Helm's serial order.
+// PlanOptions say how hooks are planned. The zero value gives Helm's serial plan.
+type PlanOptions struct {
+	// Parallelism is how many slots each tier has; 1 or less gives Helm's serial
+	// order, which no other option changes.
+	Parallelism int
+	// Limits bound how many hooks of single charts run at once, see [LimitOf].
+	Limits []Limit
+	// Duration returns how long a hook is expected to take, if that's known. Of the
+	// hooks that may start, the one then starts first that takes longest together
+	// with the longest of those after it; hooks that nothing is known of come before
+	// those. Nil: in the order of their names.
+	Duration func(*Hook) (time.Duration, bool)
+}
+
+// NewPlan returns the plan of those of the hooks that name the event.
 //
 // all must be in the order of the release record, which is by kind: it decides
 // between hooks of equal weight and name, as in Helm (pkg/action/hooks.go,
 // execHook). A hook that names the event twice is planned twice, as in Helm.
 //
-// The error names each hook with an annotation that can't be followed; nothing
-// of a plan with such a hook should run. A serial plan heeds no annotation, as
-// plain Helm doesn't.
-func NewPlan(event Event, all []*Hook, parallelism int) (*Plan, error) {
-	plan := &Plan{Event: event, Parallelism: max(1, parallelism)}
+// The error joins an [*AnnotationError] for each annotation of a hook that can't be
+// followed; nothing of a plan with such a hook should run. A serial plan heeds no
+// annotation, as plain Helm doesn't.
+func NewPlan(event Event, all []*Hook, options PlanOptions) (*Plan, error) {
+	plan := &Plan{Event: event, Parallelism: max(1, options.Parallelism)}
 
-	var selected []*Hook
+	var selected []Step
 	for _, h := range all {
 		for _, e := range h.Events {
 			if e == event {
-				selected = append(selected, h)
+				selected = append(selected, Step{Hook: h, Slots: 1})
 			}
 		}
 	}
-	slices.SortStableFunc(selected, func(a, b *Hook) int {
-		return cmp.Or(cmp.Compare(a.Weight, b.Weight), strings.Compare(a.Name, b.Name))
+	slices.SortStableFunc(selected, func(a, b Step) int {
+		return cmp.Or(cmp.Compare(a.Hook.Weight, b.Hook.Weight), strings.Compare(a.Hook.Name, b.Hook.Name))
 	})
 
-	slots := make(map[*Hook]int, len(selected))
-	var bad annotationErrors
-	for _, h := range selected {
-		if plan.Serial() {
-			slots[h] = 1
-			continue
+	p := planner{plan: plan, all: all, duration: options.Duration, after: map[*Hook][]string{}}
+	if !plan.Serial() {
+		plan.Limits = slices.Clone(options.Limits)
+		for i := range selected {
+			p.direct(&selected[i])
 		}
-		n, err := slotsOf(h, plan.Parallelism)
-		if err != nil {
-			bad = append(bad, err)
-		}
-		slots[h] = n
 	}
-	if len(bad) > 0 {
-		return nil, bad
-	}
-
 	for len(selected) > 0 {
-		weight := selected[0].Weight
-		n := slices.IndexFunc(selected, func(h *Hook) bool { return h.Weight != weight })
+		weight := selected[0].Hook.Weight
+		n := slices.IndexFunc(selected, func(s Step) bool { return s.Hook.Weight != weight })
 		if n < 0 {
 			n = len(selected)
 		}
-		plan.Tiers = append(plan.Tiers, newTier(selected[:n], slots, plan.Serial()))
+		plan.Tiers = append(plan.Tiers, p.tier(selected[:n]))
 		selected = selected[n:]
+	}
+	if len(p.bad) > 0 {
+		return nil, p.bad
 	}
 	return plan, nil
 }
 
-// newTier plans the hooks of one weight, given by name.
-func newTier(selected []*Hook, slots map[*Hook]int, serial bool) Tier {
-	tier := Tier{Weight: selected[0].Weight}
-	if serial {
-		tier.Stages = []Stage{newStage("", selected, slots)}
+// planner is one call of [NewPlan].
+type planner struct {
+	plan     *Plan
+	all      []*Hook
+	duration func(*Hook) (time.Duration, bool)
+	// after is what the hooks' [AfterAnnotation] names.
+	after map[*Hook][]string
+	bad   annotationErrors
+}
+
+// direct takes over into a step what annotations say of its hook.
+func (p *planner) direct(step *Step) {
+	d, bad := directivesOf(step.Hook, p.plan.Parallelism)
+	if _, twice := p.after[step.Hook]; !twice {
+		p.bad = append(p.bad, bad...)
+	}
+	p.after[step.Hook] = d.after
+	step.Slots, step.Timeout, step.IgnoreFailure = d.slots, d.timeout, d.ignoreFailure
+	for i, limit := range p.plan.Limits {
+		if limit.covers(step.Hook) {
+			step.Limits = append(step.Limits, i)
+		}
+	}
+}
+
+// tier plans the steps of one weight, given by name.
+func (p *planner) tier(steps []Step) Tier {
+	tier := Tier{Weight: steps[0].Hook.Weight}
+	if p.plan.Serial() {
+		tier.Stages = []Stage{p.stage("", steps, make([][]int, len(steps)), p.order(steps, make([][]int, len(steps))))}
 		return tier
 	}
 
-	setup := map[string][]*Hook{}
-	var work []*Hook
-	for _, h := range selected {
-		if h.RunsToCompletion() {
-			work = append(work, h)
+	before := p.resolve(steps)
+	order := p.order(steps, before)
+	stages := map[stageKey][]int{}
+	keys := make([]stageKey, len(steps))
+	for _, i := range order {
+		if h := steps[i].Hook; h.RunsToCompletion() {
+			keys[i].work = true
 		} else {
-			setup[h.Kind] = append(setup[h.Kind], h)
+			keys[i].kind = h.Kind
 		}
+		for _, j := range before[i] {
+			// Then it can't be set up together with those of its kind.
+			if keys[j] != keys[i] && keys[j].compare(keys[i]) > 0 {
+				keys[i] = keys[j]
+			}
+		}
+		stages[keys[i]] = append(stages[keys[i]], i)
 	}
-	kinds := make([]string, 0, len(setup))
-	for kind := range setup {
-		kinds = append(kinds, kind)
-	}
-	slices.SortFunc(kinds, compareKinds)
-	for _, kind := range kinds {
-		tier.Stages = append(tier.Stages, newStage(kind, setup[kind], slots))
-	}
-	if len(work) > 0 {
-		tier.Stages = append(tier.Stages, newStage("", work, slots))
+	for _, key := range slices.SortedFunc(maps.Keys(stages), stageKey.compare) {
+		tier.Stages = append(tier.Stages, p.stage(key.kind, steps, before, stages[key]))
 	}
 	return tier
 }
 
-func newStage(kind string, selected []*Hook, slots map[*Hook]int) Stage {
-	stage := Stage{Kind: kind, Steps: make([]Step, len(selected))}
-	last := map[string]int{}
-	for i, h := range selected {
-		step := Step{Hook: h, Slots: slots[h]}
-		for _, id := range h.identities() {
-			// A List may hold an object twice, and doesn't wait for itself.
-			if before, ok := last[id]; ok && before != i && !slices.Contains(step.After, before) {
-				step.After = append(step.After, before)
+// resolve has in Needs which steps [AfterAnnotation] names, and returns them by index.
+func (p *planner) resolve(steps []Step) [][]int {
+	before := make([][]int, len(steps))
+	for i := range steps {
+		step := &steps[i]
+		for _, name := range p.after[step.Hook] {
+			found := false
+			for j, other := range steps {
+				if other.Hook == step.Hook || !other.Hook.isCalled(name) {
+					continue
+				}
+				found = true
+				if !slices.Contains(before[i], j) {
+					before[i] = append(before[i], j)
+				}
+				if !slices.Contains(step.Needs, other.Hook) {
+					step.Needs = append(step.Needs, other.Hook)
+				}
 			}
-			last[id] = i
+			if !found {
+				p.refuse(step.Hook, p.missing(step.Hook, name))
+			}
 		}
-		stage.Steps[i] = step
+	}
+	return before
+}
+
+// missing says why no hook of the tier is called name that another one is to come after;
+// empty if it needs none, since the one that's called so is done by then or not of the
+// event.
+func (p *planner) missing(h *Hook, name string) string {
+	problem := fmt.Sprintf("no hook of the release is called %q; must be names of hooks, or Kind/name, separated by commas", name)
+	for _, other := range p.all {
+		switch {
+		case !other.isCalled(name):
+		case other == h:
+			problem = "names the hook itself"
+		case other.Weight < h.Weight || !slices.Contains(other.Events, p.plan.Event):
+			return ""
+		default:
+			problem = fmt.Sprintf("%s has weight %d, which comes after weight %d", other, other.Weight, h.Weight)
+		}
+	}
+	return problem
+}
+
+// refuse notes what's wrong with a hook's [AfterAnnotation].
+func (p *planner) refuse(h *Hook, problem string) {
+	if problem == "" {
+		return
+	}
+	value, _ := h.annotations()[AfterAnnotation].(string)
+	p.bad = append(p.bad, &AnnotationError{Hook: h, Annotation: AfterAnnotation, Value: value, Problem: problem})
+}
+
+// order returns the steps, by index, so that each comes behind those before it, else by
+// name. It's nil if they go round in a circle.
+func (p *planner) order(steps []Step, before [][]int) []int {
+	queue := newQueue(before)
+	order := make([]int, 0, len(steps))
+	for len(queue.ready) > 0 {
+		i := queue.take(0)
+		order = append(order, i)
+		queue.ended(i)
+	}
+	if len(order) == len(steps) {
+		return order
+	}
+
+	// Whoever is left over waits for someone who is.
+	left := func(i int) bool { return queue.missing[i] > 0 }
+	at := slices.IndexFunc(queue.missing, func(n int) bool { return n > 0 })
+	var path []int
+	for !slices.Contains(path, at) {
+		path = append(path, at)
+		at = before[at][slices.IndexFunc(before[at], left)]
+	}
+	path = append(path[slices.Index(path, at):], at)
+	names := make([]string, len(path))
+	for i, at := range path {
+		names[i] = steps[at].Hook.String()
+	}
+	p.refuse(steps[at].Hook, "goes round in a circle: "+strings.Join(names, " after "))
+	return nil
+}
+
+// stage plans those steps of a tier that are members of a stage, given in an order that
+// before allows.
+func (p *planner) stage(kind string, steps []Step, before [][]int, members []int) Stage {
+	after := make(map[int][]int, len(members))
+	last := map[string]int{}
+	for _, i := range members {
+		for _, j := range before[i] {
+			if _, here := after[j]; here {
+				after[i] = append(after[i], j)
+			}
+		}
+		chains := steps[i].Hook.identities()
+		for _, limit := range steps[i].Limits {
+			if p.plan.Limits[limit].MaxParallel == 1 {
+				chains = append(chains, strconv.Itoa(limit))
+			}
+		}
+		for _, chain := range chains {
+			// A List may hold an object twice, and doesn't wait for itself.
+			if j, ok := last[chain]; ok && j != i && !slices.Contains(after[i], j) {
+				after[i] = append(after[i], j)
+			}
+			last[chain] = i
+		}
+		if after[i] == nil {
+			after[i] = []int{}
+		}
+	}
+
+	ranked := slices.Clone(members)
+	if p.duration != nil && !p.plan.Serial() {
+		// Stable, so that what comes after others stays behind them.
+		length := p.lengths(steps, after, members)
+		slices.SortStableFunc(ranked, func(a, b int) int { return cmp.Compare(length[b], length[a]) })
+	}
+	place := make(map[int]int, len(ranked))
+	for at, i := range ranked {
+		place[i] = at
+	}
+	stage := Stage{Kind: kind, Steps: make([]Step, len(ranked))}
+	for at, i := range ranked {
+		step := steps[i]
+		for _, j := range after[i] {
+			step.After = append(step.After, place[j])
+		}
+		slices.Sort(step.After)
+		stage.Steps[at] = step
 	}
 	return stage
+}
+
+// unknownLength is longer than all that's known.
+const unknownLength time.Duration = math.MaxInt64
+
+// lengths returns how long each member takes, together with the longest of those after it.
+func (p *planner) lengths(steps []Step, after map[int][]int, members []int) map[int]time.Duration {
+	rest := make(map[int]time.Duration, len(members)) // of those after it
+	length := make(map[int]time.Duration, len(members))
+	for _, i := range slices.Backward(members) {
+		took, known := p.duration(steps[i].Hook)
+		if took = max(0, took); !known || took > unknownLength-rest[i] {
+			took = unknownLength - rest[i]
+		}
+		length[i] = took + rest[i]
+		for _, j := range after[i] {
+			rest[j] = max(rest[j], length[i])
+		}
+	}
+	return length
 }
 
 var kindRank = func() map[string]int {
@@ -242,10 +421,22 @@ var kindRank = func() map[string]int {
 	return rank
 }()
 
-func compareKinds(a, b string) int {
-	rankA, knownA := kindRank[a]
-	rankB, knownB := kindRank[b]
+// stageKey is what tells the stages of a tier apart: the kind of their setup hooks, or
+// that they're the work.
+type stageKey struct {
+	work bool
+	kind string
+}
+
+// compare orders the stages of a tier.
+func (a stageKey) compare(b stageKey) int {
+	rankA, knownA := kindRank[a.kind]
+	rankB, knownB := kindRank[b.kind]
 	switch {
+	case a.work:
+		return 1
+	case b.work:
+		return -1
 	case knownA && knownB:
 		return cmp.Compare(rankA, rankB)
 	case knownA:
@@ -253,60 +444,6 @@ func compareKinds(a, b string) int {
 	case knownB:
 		return 1
 	default:
-		return strings.Compare(a, b)
+		return strings.Compare(a.kind, b.kind)
 	}
-}
-
-// AnnotationError says that an annotation of a hook can't be followed.
-type AnnotationError struct {
-	Hook       *Hook
-	Annotation string
-	Value      string
-	// Problem says what would be valid.
-	Problem string
-}
-
-func (e *AnnotationError) Error() string {
-	return fmt.Sprintf("hook %s (%s): annotation %s: %q: %s", e.Hook, e.Hook.Path, e.Annotation, e.Value, e.Problem)
-}
-
-type annotationErrors []error
-
-func (e annotationErrors) Error() string {
-	lines := make([]string, len(e))
-	for i, err := range e {
-		lines[i] = err.Error()
-	}
-	return strings.Join(lines, "; ")
-}
-
-func (e annotationErrors) Unwrap() []error { return e }
-
-// slotsOf reads the hook's annotations. Those under our prefix that aren't known
-// are refused, lest a misspelt one be lost silently; of several the first by name,
-// so that the error is the same each time.
-func slotsOf(h *Hook, parallelism int) (int, error) {
-	slots := 1
-	var bad *AnnotationError
-	for key, content := range h.annotations() {
-		if !strings.HasPrefix(key, AnnotationPrefix) || bad != nil && key > bad.Annotation {
-			continue
-		}
-		value, _ := content.(string) // Helm takes nothing else
-		n, err := strconv.Atoi(value)
-		switch {
-		case key != SlotsAnnotation:
-			bad = &AnnotationError{h, key, value, "unknown annotation; known is " + SlotsAnnotation}
-		case value == "all":
-			slots = parallelism
-		case err != nil || n < 1:
-			bad = &AnnotationError{h, key, value, `must be an integer of at least 1, or "all"`}
-		default:
-			slots = min(n, parallelism)
-		}
-	}
-	if bad != nil {
-		return 0, bad
-	}
-	return slots, nil
 }

@@ -2,7 +2,6 @@ package hooks
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -115,7 +114,7 @@ func TestNewPlan(t *testing.T) {
 		{"serial heeds no annotation", []*Hook{newHook("Job", "a", 0, SlotsAnnotation, "none")}, 1, "0 -: Job/a\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			plan, err := NewPlan("pre-install", test.hooks, test.parallelism)
+			plan, err := NewPlan("pre-install", test.hooks, PlanOptions{Parallelism: test.parallelism})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,29 +125,7 @@ func TestNewPlan(t *testing.T) {
 	}
 }
 
-func TestNewPlanRefusesAnnotations(t *testing.T) {
-	for _, test := range []struct{ key, value, want string }{
-		{SlotsAnnotation, "0", `hook Job/bad (chart/templates/bad.yaml): annotation parallel-hooks/slots: "0": must be an integer of at least 1, or "all"`},
-		{SlotsAnnotation, "-1", `hook Job/bad (chart/templates/bad.yaml): annotation parallel-hooks/slots: "-1": must be an integer of at least 1, or "all"`},
-		{SlotsAnnotation, "1.5", `hook Job/bad (chart/templates/bad.yaml): annotation parallel-hooks/slots: "1.5": must be an integer of at least 1, or "all"`},
-		{SlotsAnnotation, "", `hook Job/bad (chart/templates/bad.yaml): annotation parallel-hooks/slots: "": must be an integer of at least 1, or "all"`},
-		{"parallel-hooks/slot", "1", `hook Job/bad (chart/templates/bad.yaml): annotation parallel-hooks/slot: "1": unknown annotation; known is parallel-hooks/slots`},
-	} {
-		all := []*Hook{newHook("Job", "good", 0), newHook("Job", "bad", 0, test.key, test.value)}
-		plan, err := NewPlan("pre-install", all, 2)
-		var refused *AnnotationError
-		if plan != nil || !errors.As(err, &refused) || err.Error() != test.want {
-			t.Errorf("NewPlan with %s=%q: got %v, %v, want error %q", test.key, test.value, plan, err, test.want)
-		}
-	}
-	// Of several the same one is named each time, whatever the order of a map.
-	for range 20 {
-		_, err := NewPlan("pre-install", []*Hook{newHook("Job", "bad", 0, SlotsAnnotation, "0", "parallel-hooks/a", "1", "parallel-hooks/b", "1")}, 2)
-		if want := "parallel-hooks/a:"; err == nil || !strings.Contains(err.Error(), want) {
-			t.Fatalf("NewPlan with several bad annotations: got %v, want an error about %s", err, want)
-		}
-	}
-}
+func compareKinds(a, b string) int { return stageKey{kind: a}.compare(stageKey{kind: b}) }
 
 // drawHooks draws hooks in the order of a release record: stable by kind.
 func drawHooks(t *rapid.T) []*Hook {
@@ -172,7 +149,7 @@ func drawHooks(t *rapid.T) []*Hook {
 func TestPlanHoldsEachHookOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := drawHooks(t)
-		plan, err := NewPlan("pre-install", all, rapid.IntRange(0, 6).Draw(t, "parallelism"))
+		plan, err := NewPlan("pre-install", all, PlanOptions{Parallelism: rapid.IntRange(0, 6).Draw(t, "parallelism")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,7 +175,7 @@ func TestPlanHoldsEachHookOnce(t *testing.T) {
 func TestPlanKeepsBarriersAndKinds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		parallelism := rapid.IntRange(2, 6).Draw(t, "parallelism")
-		plan, err := NewPlan("pre-install", drawHooks(t), parallelism)
+		plan, err := NewPlan("pre-install", drawHooks(t), PlanOptions{Parallelism: parallelism})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ type Runner struct {
 // succeeded and were deleted as their policies ask, else a [*RunError]. Cancel
 // ctx to leave at once: hooks are then neither waited for nor deleted.
 func (r *Runner) Run(ctx context.Context, plan *Plan) ([]Result, error) {
-	x := &run{Runner: r, plan: plan, results: make([]Result, 0, plan.Len())}
+	x := &run{Runner: r, plan: plan, results: make([]Result, 0, plan.Len()), lost: map[*Hook]bool{}}
 	for step := range plan.steps() {
 		x.results = append(x.results, Result{Hook: step.Hook})
 	}
@@ -90,6 +91,7 @@ type run struct {
 	results []Result
 	stopped bool
 	ended   int
+	lost    map[*Hook]bool // what didn't end well, or wasn't started since that was needed
 	// failed is set as soon as a hook has failed, before its pods are asked
 	// why, so that no other hook starts meanwhile.
 	failed atomic.Bool
@@ -155,11 +157,12 @@ func (x *run) tier(ctx context.Context, tier Tier, first int) int {
 	return first
 }
 
-// stage starts the steps of a stage as slots and their order allow, and returns
-// when all that were started have ended. It alone starts hooks and takes and
-// frees slots, so a slot that becomes free goes to the first step that is ready.
+// stage starts the steps of a stage as slots, limits and their order allow, and
+// returns when all that were started have ended. It alone starts hooks and takes and
+// frees slots, so a slot that becomes free goes to the first step that is ready, and
+// no hook holds anything while it waits for something.
 func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted, results []Result) {
-	queue := newQueue(stage.Steps)
+	schedule := newSchedule(x.plan, stage, slots)
 	running := map[int]*Hook{}
 	ended := make(chan int)
 	var workers sync.WaitGroup
@@ -167,14 +170,19 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 
 	for {
 		for !x.halted(ctx, running) && (!x.failed.Load() || x.KeepGoing) {
-			i, ok := queue.next()
-			if !ok || !slots.TryAcquire(x.plan.slotsOf(stage.Steps[i])) {
+			i, ok := schedule.next()
+			if !ok {
 				break
 			}
-			queue.pop()
-			running[i] = stage.Steps[i].Hook
+			step := stage.Steps[i]
+			if slices.ContainsFunc(step.Needs, func(h *Hook) bool { return x.lost[h] }) {
+				x.lost[step.Hook] = true
+				schedule.ended(i)
+				continue
+			}
+			running[i] = step.Hook
 			workers.Go(func() {
-				results[i] = x.hook(ctx, stage.Steps[i].Hook)
+				results[i] = x.hook(ctx, step)
 				ended <- i
 			})
 		}
@@ -187,20 +195,22 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 		}
 		select {
 		case i := <-ended:
-			slots.Release(x.plan.slotsOf(stage.Steps[i]))
 			delete(running, i)
-			queue.ended(i)
+			schedule.ended(i)
 			x.ended++
+			if results[i].Phase != Succeeded && !results[i].Ignored {
+				x.lost[results[i].Hook] = true
+			}
 		case <-stop:
 		}
 	}
 }
 
 // hook runs one hook to its end.
-func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
+func (x *run) hook(ctx context.Context, step Step) (result Result) {
+	h := step.Hook
 	result.Hook = h
 	fail := func(op string, err error) Result {
-		x.failed.Store(true)
 		result.Phase = Failed
 		var ended *EndedBadly
 		var unanswered *NoAnswerError
@@ -211,7 +221,11 @@ func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 		case !result.StartedAt.IsZero():
 			result.CompletedAt = time.Now()
 		}
-		result.Err = &HookError{Event: x.plan.Event, Hook: h, Op: op, Err: err}
+		result.Ignored = step.IgnoreFailure && (result.Phase == Failed || ctx.Err() == nil)
+		if !result.Ignored {
+			x.failed.Store(true)
+		}
+		result.Err = &HookError{Event: x.plan.Event, Hook: h, Op: op, Err: err, Timeout: step.Timeout}
 		if !result.StartedAt.IsZero() {
 			result.Err.After = time.Since(result.StartedAt)
 		}
@@ -235,7 +249,7 @@ func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 
 	result.StartedAt = time.Now()
 	x.observe(HookStarted{x.plan.Event, h, result.StartedAt})
-	waitCtx, cancel := x.bounded(ctx)
+	waitCtx, cancel := bounded(ctx, cmp.Or(step.Timeout, x.Timeout))
 	defer cancel()
 	execution, err := x.Cluster.Create(waitCtx, h)
 	if err != nil {
@@ -263,7 +277,7 @@ func (x *run) hook(ctx context.Context, h *Hook) (result Result) {
 
 // report finds out what a failed hook's pods said, while they still exist.
 func (x *run) report(ctx context.Context, h *Hook, failure *HookError) {
-	ctx, cancel := x.bounded(ctx)
+	ctx, cancel := bounded(ctx, x.Timeout)
 	defer cancel()
 	tail := x.LogTail
 	if slices.Contains(h.LogPolicies, LogFailed) {
@@ -281,15 +295,15 @@ func (x *run) report(ctx context.Context, h *Hook, failure *HookError) {
 	failure.Findings = findings
 }
 
-func (x *run) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	if x.Timeout <= 0 {
+func bounded(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout <= 0 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeoutCause(ctx, x.Timeout, ErrTimeout)
+	return context.WithTimeoutCause(ctx, timeout, ErrTimeout)
 }
 
 func (x *run) delete(ctx context.Context, h *Hook) error {
-	ctx, cancel := x.bounded(ctx)
+	ctx, cancel := bounded(ctx, x.Timeout)
 	defer cancel()
 	return withCause(ctx, x.Cluster.Delete(ctx, h))
 }
@@ -395,28 +409,13 @@ func (x *run) cleanUp(ctx context.Context) []*HookError {
 	if ctx.Err() != nil {
 		return nil
 	}
-	complete := !slices.ContainsFunc(x.results, func(r Result) bool { return r.Phase != Succeeded })
-	if complete {
-		var errs []*HookError
-		for _, batch := range x.batches() {
-			errs = append(errs, x.deleteAll(ctx, batch, func(h *Hook) bool {
-				if slices.Contains(h.LogPolicies, LogSucceeded) {
-					x.showLogs(ctx, h)
-				}
-				return h.deletes(DeleteSucceeded)
-			})...)
-			if x.plan.Serial() && len(errs) > 0 {
-				break // as Helm
-			}
-		}
-		return errs
-	}
-
-	var failed, succeeded []*Hook
+	complete := !slices.ContainsFunc(x.results, func(r Result) bool { return r.Phase != Succeeded && !r.Ignored })
+	var failed []*Hook
+	succeeded := map[*Hook]bool{}
 	for _, result := range x.results {
 		switch {
 		case result.Phase == Succeeded:
-			succeeded = append(succeeded, result.Hook)
+			succeeded[result.Hook] = true
 		case result.Phase == Failed && result.Err.Op == OpWait:
 			failed = append(failed, result.Hook)
 		case result.Phase == Failed && x.plan.Serial():
@@ -431,12 +430,27 @@ func (x *run) cleanUp(ctx context.Context) []*HookError {
 	}
 	tell(x.deleteAll(ctx, failed, func(h *Hook) bool { return h.deletes(DeleteFailed) }))
 	batches := x.batches()
+	if complete {
+		var errs []*HookError
+		for _, batch := range batches {
+			errs = append(errs, x.deleteAll(ctx, batch, func(h *Hook) bool {
+				if succeeded[h] && slices.Contains(h.LogPolicies, LogSucceeded) {
+					x.showLogs(ctx, h)
+				}
+				return succeeded[h] && h.deletes(DeleteSucceeded)
+			})...)
+			if x.plan.Serial() && len(errs) > 0 {
+				break // as Helm
+			}
+		}
+		return errs
+	}
 	if x.plan.Serial() {
 		slices.Reverse(batches)
 	}
 	for _, batch := range batches {
 		errs := x.deleteAll(ctx, batch, func(h *Hook) bool {
-			return h.deletes(DeleteSucceeded) && slices.Contains(succeeded, h)
+			return succeeded[h] && h.deletes(DeleteSucceeded)
 		})
 		tell(errs)
 		if x.plan.Serial() && len(errs) > 0 {
@@ -500,6 +514,9 @@ func (x *run) deleteAll(ctx context.Context, all []*Hook, want func(*Hook) bool)
 func (x *run) err(ctx context.Context, cleanUp []*HookError) error {
 	e := &RunError{Event: x.plan.Event, Failures: cleanUp}
 	for _, result := range x.results {
+		if result.Ignored {
+			continue
+		}
 		switch result.Phase {
 		case Failed:
 			e.Failures = append(e.Failures, result.Err)
@@ -525,20 +542,69 @@ func (x *run) err(ctx context.Context, cleanUp []*HookError) error {
 	return e
 }
 
-// queue holds the steps of a stage that have not started, those first whose
-// predecessors have ended, in plan order.
+// schedule says which step of a stage starts next. It has a single user.
+type schedule struct {
+	plan    *Plan
+	steps   []Step
+	slots   *semaphore.Weighted // the tier's
+	queue   *queue
+	running []int // hooks, by index of [Plan.Limits]
+}
+
+func newSchedule(plan *Plan, stage Stage, slots *semaphore.Weighted) *schedule {
+	after := make([][]int, len(stage.Steps))
+	for i, step := range stage.Steps {
+		after[i] = step.After
+	}
+	return &schedule{plan: plan, steps: stage.Steps, slots: slots, queue: newQueue(after), running: make([]int, len(plan.Limits))}
+}
+
+// next takes the slots of the step that starts now, and returns its index; false if
+// none may start before another has ended. A step whose chart has enough running lets
+// those of other charts go first, while one that needs more slots than are free holds
+// back those behind it, lest it never gets them.
+func (s *schedule) next() (int, bool) {
+	for at, i := range s.queue.ready {
+		step := s.steps[i]
+		if slices.ContainsFunc(step.Limits, func(l int) bool { return s.running[l] >= s.plan.Limits[l].MaxParallel }) {
+			continue
+		}
+		if !s.slots.TryAcquire(s.plan.slotsOf(step)) {
+			return 0, false
+		}
+		for _, l := range step.Limits {
+			s.running[l]++
+		}
+		return s.queue.take(at), true
+	}
+	return 0, false
+}
+
+// ended gives back what the step has taken, and lets those start that wait for it.
+func (s *schedule) ended(i int) {
+	s.slots.Release(s.plan.slotsOf(s.steps[i]))
+	for _, l := range s.steps[i].Limits {
+		s.running[l]--
+	}
+	s.queue.ended(i)
+}
+
+// queue holds what has not started, of that first what may start since all before it have
+// ended.
 type queue struct {
 	ready      []int // ascending
-	missing    []int // predecessors of a step that have not ended
+	missing    []int // how many before it have not ended
 	successors [][]int
 }
 
-func newQueue(steps []Step) *queue {
-	q := &queue{missing: make([]int, len(steps)), successors: make([][]int, len(steps))}
-	for i, step := range steps {
-		q.missing[i] = len(step.After)
-		for _, before := range step.After {
-			q.successors[before] = append(q.successors[before], i)
+// newQueue returns a queue of as many as after has elements, which are those, by index,
+// that each comes after.
+func newQueue(after [][]int) *queue {
+	q := &queue{missing: make([]int, len(after)), successors: make([][]int, len(after))}
+	for i, before := range after {
+		q.missing[i] = len(before)
+		for _, j := range before {
+			q.successors[j] = append(q.successors[j], i)
 		}
 		if q.missing[i] == 0 {
 			q.ready = append(q.ready, i)
@@ -547,14 +613,12 @@ func newQueue(steps []Step) *queue {
 	return q
 }
 
-func (q *queue) next() (int, bool) {
-	if len(q.ready) == 0 {
-		return 0, false
-	}
-	return q.ready[0], true
+// take removes what is ready at a place, and returns it.
+func (q *queue) take(at int) int {
+	i := q.ready[at]
+	q.ready = slices.Delete(q.ready, at, at+1)
+	return i
 }
-
-func (q *queue) pop() { q.ready = q.ready[1:] }
 
 func (q *queue) ended(i int) {
 	for _, next := range q.successors[i] {

@@ -184,7 +184,7 @@ func jobs(weight int, names ...string) []*Hook {
 
 func mustPlan(t *testing.T, all []*Hook, parallelism int) *Plan {
 	t.Helper()
-	plan, err := NewPlan("pre-install", all, parallelism)
+	plan, err := NewPlan("pre-install", all, PlanOptions{Parallelism: parallelism})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -706,7 +706,7 @@ func TestScheduling(t *testing.T) {
 			// Whole seconds, and none: ties are where schedulers differ.
 			durations[h.Name] = time.Duration(rapid.IntRange(1, 4).Draw(rt, "seconds")) * time.Second
 		}
-		plan, err := NewPlan("pre-install", all, parallelism)
+		plan, err := NewPlan("pre-install", all, PlanOptions{Parallelism: parallelism})
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -805,7 +805,7 @@ func TestFailureAndStopInvariants(t *testing.T) {
 				failures[h.Name] = errors.New("no")
 			}
 		}
-		plan, err := NewPlan("pre-install", all, rapid.IntRange(2, 5).Draw(rt, "N"))
+		plan, err := NewPlan("pre-install", all, PlanOptions{Parallelism: rapid.IntRange(2, 5).Draw(rt, "N")})
 		if err != nil {
 			rt.Fatal(err)
 		}

@@ -49,7 +49,7 @@ func run(manifests io.Reader, namespace string, event hooks.Event, parallelism i
 	}
 	// The plan has the hooks of the event alone, and is refused before anything
 	// is created if an annotation is wrong.
-	plan, err := hooks.NewPlan(event, all, parallelism)
+	plan, err := hooks.NewPlan(event, all, hooks.PlanOptions{Parallelism: parallelism})
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func (s story) tell(d Display, look func()) {
 	}
 	one := &hooks.Hook{Kind: s.kind, Name: s.name, Path: s.path, Events: []hooks.Event{event}, Objects: objects}
 	object := &hooks.Hook{Kind: s.kind, Name: s.name, Path: s.path, Events: []hooks.Event{event}, Objects: hook("ConfigMap", "a").Objects}
-	plan, err := hooks.NewPlan(event, []*hooks.Hook{one, object}, s.parallelism)
+	plan, err := hooks.NewPlan(event, []*hooks.Hook{one, object}, hooks.PlanOptions{Parallelism: s.parallelism})
 	if err != nil {
 		panic(err)
 	}
@@ -164,7 +164,7 @@ func FuzzPlain(f *testing.F) {
 		// A serial run's logs are shown as Helm does.
 		var logs bytes.Buffer
 		p := NewPlain(&logs, Options{})
-		plan, err := hooks.NewPlan("test", nil, 2)
+		plan, err := hooks.NewPlan("test", nil, hooks.PlanOptions{Parallelism: 2})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,7 @@ func TestJSON(t *testing.T) {
 		j := NewJSON(&out, Options{Leave: "kill 7"})
 		migrate, seed := hook("Job", "migrate"), hook("Job", "seed")
 		migrate.Path = "shop/templates/migrate.yaml"
-		plan, err := hooks.NewPlan("pre-install", []*hooks.Hook{migrate, seed}, 2)
+		plan, err := hooks.NewPlan("pre-install", []*hooks.Hook{migrate, seed}, hooks.PlanOptions{Parallelism: 2})
 		if err != nil {
 			t.Fatal(err)
 		}

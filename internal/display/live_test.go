@@ -101,7 +101,7 @@ func begin(l *Live, n, parallelism int) []*hooks.Hook {
 	for i := range n {
 		all = append(all, hook("Job", fmt.Sprintf("migrate-%03d", i)))
 	}
-	plan, err := hooks.NewPlan("pre-install", all, parallelism)
+	plan, err := hooks.NewPlan("pre-install", all, hooks.PlanOptions{Parallelism: parallelism})
 	if err != nil {
 		panic(err)
 	}

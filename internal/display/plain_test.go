@@ -31,7 +31,7 @@ func hook(kind, name string) *hooks.Hook {
 func tell(o hooks.Observer) {
 	const event = "pre-install"
 	account, migrate, seed, late := hook("ServiceAccount", "sa"), hook("Job", "migrate"), hook("Job", "seed"), hook("Job", "late")
-	plan, err := hooks.NewPlan(event, []*hooks.Hook{account, migrate, seed, late, hook("Job", "never")}, 3)
+	plan, err := hooks.NewPlan(event, []*hooks.Hook{account, migrate, seed, late, hook("Job", "never")}, hooks.PlanOptions{Parallelism: 3})
 	if err != nil {
 		panic(err)
 	}
@@ -118,7 +118,7 @@ func TestHeartbeat(t *testing.T) {
 		for i := range 12 {
 			all = append(all, hook("Job", fmt.Sprintf("job-%02d", i)))
 		}
-		plan, err := hooks.NewPlan("pre-install", all, 12)
+		plan, err := hooks.NewPlan("pre-install", all, hooks.PlanOptions{Parallelism: 12})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -64,7 +64,7 @@ func TestSerialPlanIsHelmsOrder(t *testing.T) {
 			}
 			converted = append(converted, hook)
 		}
-		plan, err := hooks.NewPlan("pre-install", converted, rapid.IntRange(0, 1).Draw(t, "parallelism"))
+		plan, err := hooks.NewPlan("pre-install", converted, hooks.PlanOptions{Parallelism: rapid.IntRange(0, 1).Draw(t, "parallelism")})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -107,7 +107,11 @@ func (e *hookFailure) item(failure *hooks.HookError) string {
 		var ended *hooks.EndedBadly
 		if !e.serial && !errors.As(failure, &ended) {
 			if errors.Is(failure, hooks.ErrTimeout) {
-				text = fmt.Sprintf("not done after %v (--timeout), and not ended by that: %s", e.timeout, text)
+				given := fmt.Sprintf("%v (--timeout)", e.timeout)
+				if failure.Timeout > 0 {
+					given = fmt.Sprintf("%v (annotation %s)", failure.Timeout, hooks.TimeoutAnnotation)
+				}
+				text = fmt.Sprintf("not done after %s, and not ended by that: %s", given, text)
 			}
 			text = fmt.Sprintf("%s %s: %s", strings.ToLower(failure.Hook.Kind), failure.Hook.Name, text)
 		}

@@ -98,14 +98,14 @@ func FuzzConvert(f *testing.F) {
 				}
 			}
 			sort.Stable(helmOrder(want))
-			serial, err := hooks.NewPlan(hooks.Event(event), converted, 1)
+			serial, err := hooks.NewPlan(hooks.Event(event), converted, hooks.PlanOptions{Parallelism: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if got := originals(serial, origin); !slices.Equal(got, want) {
 				t.Fatalf("%s: the serial order is %v, want %v", event, got, want)
 			}
-			parallel, err := hooks.NewPlan(hooks.Event(event), converted, parallelism)
+			parallel, err := hooks.NewPlan(hooks.Event(event), converted, hooks.PlanOptions{Parallelism: parallelism})
 			if err != nil {
 				continue
 			}

@@ -447,7 +447,7 @@ func (o *Operation) plan(rel *release.Release, events ...release.HookEvent) erro
 		return err
 	}
 	for _, event := range events {
-		if _, err := hooks.NewPlan(hooks.Event(event), all.hooks, o.opts.Parallelism); err != nil {
+		if _, err := hooks.NewPlan(hooks.Event(event), all.hooks, hooks.PlanOptions{Parallelism: o.opts.Parallelism}); err != nil {
 			return err
 		}
 	}
@@ -563,7 +563,7 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 	if err != nil {
 		return err
 	}
-	plan, err := hooks.NewPlan(hooks.Event(event), all.hooks, o.opts.Parallelism)
+	plan, err := hooks.NewPlan(hooks.Event(event), all.hooks, hooks.PlanOptions{Parallelism: o.opts.Parallelism})
 	if err != nil || plan.Len() == 0 {
 		return err
 	}

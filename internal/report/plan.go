@@ -122,13 +122,13 @@ func NewPlan(rel *release.Release, install bool, parallelism int, history Histor
 	}
 	// What can't be followed is refused at whatever event, as by the operation.
 	for _, event := range lifecycle {
-		if _, err := hooks.NewPlan(hooks.Event(event), all, parallelism); err != nil {
+		if _, err := hooks.NewPlan(hooks.Event(event), all, hooks.PlanOptions{Parallelism: parallelism}); err != nil {
 			return nil, err
 		}
 	}
 	var total, serial time.Duration
 	for _, event := range events {
-		planned, err := hooks.NewPlan(hooks.Event(event), all, parallelism)
+		planned, err := hooks.NewPlan(hooks.Event(event), all, hooks.PlanOptions{Parallelism: parallelism})
 		if err != nil {
 			return nil, err
 		}

@@ -350,7 +350,7 @@ func forecast(rel *release.Release, ran map[release.HookEvent][]*release.Hook, p
 			origin[hook] = h
 			converted = append(converted, hook)
 		}
-		plan, err := hooks.NewPlan(hooks.Event(event), converted, parallelism)
+		plan, err := hooks.NewPlan(hooks.Event(event), converted, hooks.PlanOptions{Parallelism: parallelism})
 		if err != nil {
 			return 0, err
 		}

@@ -291,7 +291,7 @@ type Run struct {
 // in which it's started.
 func Start(t *testing.T, s *Scenario) *Run {
 	t.Helper()
-	plan, err := hooks.NewPlan(event, s.Hooks, s.Parallelism)
+	plan, err := hooks.NewPlan(event, s.Hooks, hooks.PlanOptions{Parallelism: s.Parallelism})
 	if err != nil {
 		t.Fatal(err)
 	}
