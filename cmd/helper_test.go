@@ -38,6 +38,8 @@ func (o waitingOperation) Abandon() bool { return false }
 
 func (waitingOperation) GiveUp() error { return nil }
 
+func (waitingOperation) Ignored() string { return "" }
+
 func helperMain() int {
 	p := newProgram(genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}, "")
 	p.newOperation = func(_ *action.Configuration, opts helm3.Options) operation {

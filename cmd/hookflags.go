@@ -39,6 +39,7 @@ kill with the process number that is shown.
 // hookFlags are the flags that Helm's commands don't have.
 type hookFlags struct {
 	parallelism parallelism
+	order       string // of report.Orders
 	keepGoing   bool
 	progress    string // of progressModes
 	logs        string // of logModes; empty for the default
@@ -54,7 +55,7 @@ var (
 // addHookFlags declares how hooks are run, the same for every command that does.
 // Before the command runs they're checked, and then cfg is made ready.
 func (p *program) addHookFlags(cmd *cobra.Command, cfg *action.Configuration) *hookFlags {
-	h := &hookFlags{parallelism: defaultParallelism(os.Getenv(parallelismEnv)), progress: "auto"}
+	h := &hookFlags{parallelism: defaultParallelism(os.Getenv(parallelismEnv)), progress: "auto", order: report.ByName}
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if h.parallelism.bad != nil {
 			return h.parallelism.bad
@@ -70,11 +71,13 @@ func (p *program) addHookFlags(cmd *cobra.Command, cfg *action.Configuration) *h
 	}
 	f := cmd.Flags()
 	f.Var(&h.parallelism, "hook-parallelism", "run up to this many hooks of equal weight at once. 0 and 1 run hooks one after another, as Helm does. $"+parallelismEnv+" sets the default")
+	f.Var(choice{&h.order, report.Orders}, "hook-order", "in which order hooks that may run at once start: name, or longest-first by how long they took in up to five earlier revisions, those that are not known first. Of no matter where hooks run one after another")
 	f.BoolVar(&h.keepGoing, "hook-keep-going", false, "if set, the other hooks of the same weight still run after a hook has failed. The operation fails all the same")
 	f.Var(choice{&h.progress, progressModes}, "hook-progress", "how to show on stderr what hooks do: live (in place, on a terminal), plain (lines for a log), json (an object per line) or none. auto is none where hooks run one after another, else live on a terminal and plain elsewhere")
 	f.Var(choice{&h.logs, logModes}, "hook-logs", "which logs of hooks to show on stderr: none, failed (with the error, the last lines of each failed container) or all (while hooks run). The default is failed where hooks run at once, else none. Besides, the annotation helm.sh/hook-output-log-policy is followed")
 	f.StringVar(&h.report, "hook-report", "", "write to this file which hooks ran when, in the format of its ending: "+strings.Join(reportEndings(), ", "))
 	completeFlag(cmd, "hook-parallelism", cobra.NoFileCompletions)
+	completeFlag(cmd, "hook-order", cobra.FixedCompletions(report.Orders, cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "hook-progress", cobra.FixedCompletions(progressModes, cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "hook-logs", cobra.FixedCompletions(logModes, cobra.ShellCompDirectiveNoFileComp))
 	return h
@@ -102,6 +105,20 @@ func (h *hookFlags) observe(p *program, o *helm3.Options, leave string) display.
 		mode = "none"
 	}
 	terminal := p.terminal()
+	history := new(atomic.Pointer[report.History])
+	duration := func(h *hooks.Hook) (took time.Duration, ok bool) {
+		if known := history.Load(); known != nil {
+			took, ok = (*known)[h.String()]
+		}
+		return took, ok
+	}
+	readHistory := func(revisions []*release.Release) {
+		known := report.NewHistory(revisions)
+		history.Store(&known)
+	}
+	if parallel && h.order == report.LongestFirst {
+		o.History, o.Duration = readHistory, duration
+	}
 	options := display.Options{
 		Progress:  mode != "none",
 		KeepGoing: h.keepGoing,
@@ -116,17 +133,7 @@ func (h *hookFlags) observe(p *program, o *helm3.Options, leave string) display.
 		d = display.NewJSON(p.displayOut(), options)
 	case terminal != nil && (mode == "live" || mode == "auto"):
 		o.FollowPods = true
-		history := new(atomic.Pointer[report.History])
-		o.History = func(revisions []*release.Release) {
-			known := report.NewHistory(revisions)
-			history.Store(&known)
-		}
-		options.Duration = func(h *hooks.Hook) (took time.Duration, ok bool) {
-			if known := history.Load(); known != nil {
-				took, ok = (*known)[h.String()]
-			}
-			return took, ok
-		}
+		o.History, options.Duration = readHistory, duration
 		d = display.NewLive(terminal, options)
 	default:
 		if options.Progress {

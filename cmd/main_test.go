@@ -51,6 +51,8 @@ func (plainHelm) Test(_ context.Context, client *action.ReleaseTesting, name str
 
 func (plainHelm) Ran() *release.Release { return nil }
 
+func (plainHelm) Ignored() string { return "" }
+
 func (plainHelm) Recover(context.Context, string, helm3.RecoverOptions) (*helm3.Recovery, error) {
 	return nil, errors.New("not of Helm's")
 }

@@ -44,6 +44,7 @@ type operation interface {
 	Test(ctx context.Context, client *action.ReleaseTesting, name string) (*release.Release, error)
 	Recover(ctx context.Context, name string, opts helm3.RecoverOptions) (*helm3.Recovery, error)
 	Ran() *release.Release
+	Ignored() string
 	ending
 }
 
@@ -84,6 +85,9 @@ func (p *program) operate(cfg *action.Configuration, flags *hookFlags, name, can
 	s := supervisor{interrupts: in, out: out, errOut: p.ErrOut, name: name, cancelled: cancelled, leave: leave, told: told, stop: stop}
 	err := s.supervise(op, func(ctx context.Context) error {
 		err := work(ctx, op)
+		if flags.progress != "json" { // which has said so of each hook
+			fmt.Fprint(p.ErrOut, op.Ignored())
+		}
 		if flags.report != "" {
 			p.writeReport(flags.report, ran.Timeline(name, p.settings.Namespace(), op.Ran()))
 		}

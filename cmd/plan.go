@@ -82,5 +82,5 @@ func (u *upgrade) plan(args []string) (*report.Plan, error) {
 		rel.Hooks = nil
 	}
 	install := rel.Info.Status == release.StatusPendingInstall
-	return report.NewPlan(rel, install, u.hooks.parallelism.n, report.NewHistory(revisions))
+	return report.NewPlan(rel, install, u.hooks.parallelism.n, u.hooks.order, report.NewHistory(revisions))
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/agext/levenshtein"
 )
@@ -34,15 +35,19 @@ const (
 	FailureAnnotation = AnnotationPrefix + "failure"
 )
 
-// MaxParallelAnnotation is an annotation in the Chart.yaml of a chart or subchart: how
-// many hooks of the chart and its subcharts run at once at most, an integer of at least
-// 1. See [LimitOf].
-const MaxParallelAnnotation = AnnotationPrefix + "max-parallel"
+// The annotations in the Chart.yaml of a chart or subchart, see [LimitsOf].
+const (
+	// MaxParallelAnnotation says how many hooks of the chart and its subcharts run at
+	// once at most: an integer of at least 1.
+	MaxParallelAnnotation = AnnotationPrefix + "max-parallel"
+	// SubchartMaxParallelAnnotation says the same of subcharts, which as a rule are
+	// somebody else's: "db=1, cache=2", and "db/backup=1" for one of db's.
+	SubchartMaxParallelAnnotation = AnnotationPrefix + "subchart-max-parallel"
+)
 
-// Of what an annotation is.
 var (
 	hookAnnotations  = []string{SlotsAnnotation, AfterAnnotation, TimeoutAnnotation, FailureAnnotation}
-	chartAnnotations = []string{MaxParallelAnnotation}
+	chartAnnotations = []string{MaxParallelAnnotation, SubchartMaxParallelAnnotation}
 )
 
 // AnnotationError says that an annotation of a hook or of a chart can't be followed.
@@ -135,7 +140,7 @@ func (d *directives) read(key, value string, parallelism int) string {
 			return `must be "abort" or "ignore"`
 		}
 		d.ignoreFailure = value == "ignore"
-	case MaxParallelAnnotation:
+	case MaxParallelAnnotation, SubchartMaxParallelAnnotation:
 		return "is an annotation of a chart, in its Chart.yaml; a hook may have " + strings.Join(hookAnnotations, ", ")
 	default:
 		return unknownAnnotation(key, hookAnnotations)
@@ -170,20 +175,33 @@ type Limit struct {
 // covers reports whether a hook is one of the chart or its subcharts.
 func (l Limit) covers(h *Hook) bool { return strings.HasPrefix(h.Path, l.Chart+"/") }
 
-// LimitOf reads the annotations of a Chart.yaml; chart is its path, see [Limit]. ok says
-// whether they hold a limit. The error joins an [*AnnotationError] for each annotation
-// with our prefix that can't be followed.
-func LimitOf(chart string, annotations map[string]string) (limit Limit, ok bool, err error) {
-	limit.Chart = chart
+// LimitsOf reads the annotations of a Chart.yaml; chart is its path, see [Limit]. The
+// error joins an [*AnnotationError] for each annotation with our prefix that can't be
+// followed. [SubchartLimits] writes what it reads.
+func LimitsOf(chart string, annotations map[string]string) ([]Limit, error) {
+	var limits []Limit
 	var bad annotationErrors
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
+		if !strings.HasPrefix(key, AnnotationPrefix) {
+			continue
+		}
 		value, problem := annotations[key], ""
 		switch {
-		case !strings.HasPrefix(key, AnnotationPrefix):
 		case key == MaxParallelAnnotation:
-			ok = true
-			if limit.MaxParallel, err = strconv.Atoi(value); err != nil || limit.MaxParallel < 1 {
+			n, ok := parseLimit(value)
+			if !ok {
 				problem = "must be an integer of at least 1"
+			}
+			limits = append(limits, Limit{chart, n})
+		case key == SubchartMaxParallelAnnotation:
+			for entry := range strings.SplitSeq(value, ",") {
+				name, number, _ := strings.Cut(entry, "=")
+				n, ok := parseLimit(strings.TrimSpace(number))
+				path := strings.Split(strings.TrimSpace(name), "/")
+				if !ok || slices.ContainsFunc(path, func(part string) bool { return part == "" || strings.ContainsFunc(part, unicode.IsSpace) }) {
+					problem = `must be names of subcharts with integers of at least 1, such as "db=1, cache/backup=2"`
+				}
+				limits = append(limits, Limit{strings.Join(append([]string{chart}, path...), subcharts), n})
 			}
 		case slices.Contains(hookAnnotations, key):
 			problem = "is an annotation of a hook; a chart may have " + strings.Join(chartAnnotations, ", ")
@@ -195,7 +213,28 @@ func LimitOf(chart string, annotations map[string]string) (limit Limit, ok bool,
 		}
 	}
 	if len(bad) > 0 {
-		return Limit{}, false, bad
+		return nil, bad
 	}
-	return limit, ok, nil
+	return limits, nil
+}
+
+// subcharts is the folder in the path of a chart that its subcharts are in.
+const subcharts = "/charts/"
+
+func parseLimit(value string) (int, bool) {
+	n, err := strconv.Atoi(value)
+	return n, err == nil && n >= 1
+}
+
+// SubchartLimits returns the value of [SubchartMaxParallelAnnotation] by which the chart
+// has those of the limits that are its subcharts'; empty if none are.
+func SubchartLimits(chart string, limits []Limit) string {
+	var entries []string
+	for _, l := range limits {
+		if path, below := strings.CutPrefix(l.Chart, chart+subcharts); below {
+			entries = append(entries, fmt.Sprintf("%s=%d", strings.ReplaceAll(path, subcharts, "/"), l.MaxParallel))
+		}
+	}
+	slices.Sort(entries)
+	return strings.Join(slices.Compact(entries), ", ")
 }

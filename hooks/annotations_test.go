@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"pgregory.net/rapid"
 )
 
@@ -171,30 +172,101 @@ func TestNewPlanFollowsAnnotations(t *testing.T) {
 	}
 }
 
-func TestLimitOf(t *testing.T) {
+func TestLimitsOf(t *testing.T) {
+	const (
+		known     = "known: parallel-hooks/max-parallel, parallel-hooks/subchart-max-parallel"
+		integer   = "must be an integer of at least 1"
+		subcharts = `must be names of subcharts with integers of at least 1, such as "db=1, cache/backup=2"`
+	)
+	const chart = "shop/charts/db"
 	for _, test := range []struct {
-		annotations map[string]string
-		want        int // zero: none
-		problem     string
+		key, value string
+		want       []Limit
+		problem    string
 	}{
-		{nil, 0, ""},
-		{map[string]string{"artifacthub.io/license": "MIT"}, 0, ""},
-		{map[string]string{MaxParallelAnnotation: "3"}, 3, ""},
-		{map[string]string{MaxParallelAnnotation: "0"}, 0, `annotation parallel-hooks/max-parallel: "0": must be an integer of at least 1`},
-		{map[string]string{MaxParallelAnnotation: "all"}, 0, `annotation parallel-hooks/max-parallel: "all": must be an integer of at least 1`},
-		{map[string]string{"parallel-hooks/max-paralel": "1"}, 0, `annotation parallel-hooks/max-paralel: "1": unknown annotation; did you mean parallel-hooks/max-parallel? known: parallel-hooks/max-parallel`},
-		{map[string]string{SlotsAnnotation: "1"}, 0, `annotation parallel-hooks/slots: "1": is an annotation of a hook; a chart may have parallel-hooks/max-parallel`},
+		{"artifacthub.io/license", "MIT", nil, ""},
+		{MaxParallelAnnotation, "3", []Limit{{chart, 3}}, ""},
+		{MaxParallelAnnotation, "0", nil, integer},
+		{MaxParallelAnnotation, "all", nil, integer},
+		{SubchartMaxParallelAnnotation, "a=1, b/c =2", []Limit{{chart + "/charts/a", 1}, {chart + "/charts/b/charts/c", 2}}, ""},
+		{SubchartMaxParallelAnnotation, "", nil, subcharts},
+		{SubchartMaxParallelAnnotation, "a=1,", nil, subcharts},
+		{SubchartMaxParallelAnnotation, "=1", nil, subcharts},
+		{SubchartMaxParallelAnnotation, "a//b=1", nil, subcharts},
+		{SubchartMaxParallelAnnotation, "a=0", nil, subcharts},
+		{SubchartMaxParallelAnnotation, "a", nil, subcharts},
+		{"parallel-hooks/max-paralel", "1", nil, "unknown annotation; did you mean parallel-hooks/max-parallel? " + known},
+		{"parallel-hooks/colour", "1", nil, "unknown annotation; " + known},
+		{SlotsAnnotation, "1", nil, "is an annotation of a hook; a chart may have parallel-hooks/max-parallel, parallel-hooks/subchart-max-parallel"},
 	} {
-		limit, ok, err := LimitOf("shop/charts/db", test.annotations)
+		limits, err := LimitsOf(chart, map[string]string{test.key: test.value})
 		if test.problem == "" {
-			if want := (Limit{"shop/charts/db", test.want}); err != nil || ok != (test.want > 0) || limit != want {
-				t.Errorf("LimitOf(%v): got %v, %v, %v, want %v", test.annotations, limit, ok, err, want)
+			if err != nil || !slices.Equal(limits, test.want) {
+				t.Errorf("LimitsOf %s=%q: got %v, %v, want %v", test.key, test.value, limits, err, test.want)
 			}
 			continue
 		}
 		var refused *AnnotationError
-		if want := "chart shop/charts/db (Chart.yaml): " + test.problem; !errors.As(err, &refused) || err.Error() != want {
-			t.Errorf("LimitOf(%v): got %v, want %q", test.annotations, err, want)
+		if want := fmt.Sprintf("chart %s (Chart.yaml): annotation %s: %q: %s", chart, test.key, test.value, test.problem); !errors.As(err, &refused) || err.Error() != want {
+			t.Errorf("LimitsOf %s=%q: got %v, %v, want %q", test.key, test.value, limits, err, want)
+		}
+	}
+}
+
+func TestSubchartLimits(t *testing.T) {
+	limits := []Limit{{"shop", 4}, {"shop/charts/db", 1}, {"shop/charts/a/charts/b", 2}, {"shop2/charts/c", 3}, {"shop/charts/db", 1}}
+	text := SubchartLimits("shop", limits)
+	if want := "a/b=2, db=1"; text != want {
+		t.Errorf("got %q, want %q", text, want)
+	}
+	read, err := LimitsOf("shop", map[string]string{SubchartMaxParallelAnnotation: text})
+	if want := []Limit{{"shop/charts/a/charts/b", 2}, {"shop/charts/db", 1}}; err != nil || !slices.Equal(read, want) {
+		t.Errorf("read again: got %v, %v, want %v", read, err, want)
+	}
+	if text := SubchartLimits("shop", limits[:1]); text != "" {
+		t.Errorf("of a chart without subcharts: got %q", text)
+	}
+}
+
+// TestSchemaOfAnnotations: the published JSON schema takes what is followed, and nothing else.
+func TestSchemaOfAnnotations(t *testing.T) {
+	compiler := jsonschema.NewCompiler()
+	const file = "../docs/annotations.schema.json"
+	for of, values := range map[string]map[string][]string{
+		"hook": {
+			SlotsAnnotation:                 {"1", "007", "+2", "all", "0", "-1", "", "1.5", "All", " 1", "00"},
+			AfterAnnotation:                 {"a", "a,b", " a , Job/b", "", ",", "a,", "a, ,b", " "},
+			TimeoutAnnotation:               {"1s", "1h30m", "1.5h", ".5m", "100ms", "1.s", "+1s", "0s", "0h0m", "-1s", "90", "", "1d", "1 s", "s", "."},
+			FailureAnnotation:               {"abort", "ignore", "", "Ignore", "retry"},
+			MaxParallelAnnotation:           {"1"},
+			AnnotationPrefix + "slot":       {"1"},
+			AnnotationPrefix:                {"1"},
+			"helm.sh/hook":                  {"pre-install"},
+			"x" + AnnotationPrefix + "slot": {"1"},
+		},
+		"chart": {
+			MaxParallelAnnotation:         {"1", "12", "0", "", "all", "-1", "1.0"},
+			SubchartMaxParallelAnnotation: {"a=1", "a=1,b=2", " a/b = 1 , c=2 ", "", "a", "a=", "=1", "a=0", "a//b=1", "/a=1", "a b=1", "a=1,", "a=1=2"},
+			SlotsAnnotation:               {"1"},
+			"artifacthub.io/license":      {"MIT"},
+		},
+	} {
+		schema, err := compiler.Compile(file + "#/$defs/" + of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, all := range values {
+			for _, value := range all {
+				var followed error
+				if of == "chart" {
+					_, followed = LimitsOf("shop", map[string]string{key: value})
+				} else if _, bad := directivesOf(newHook("Job", "a", 0, key, value), 4); len(bad) > 0 {
+					followed = bad[0]
+				}
+				if err := schema.Validate(map[string]any{key: value}); (err == nil) != (followed == nil) {
+					t.Errorf("%s: %s=%q: the schema says %v, the planner %v", of, key, value, err, followed)
+				}
+			}
 		}
 	}
 }

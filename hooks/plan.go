@@ -144,7 +144,7 @@ type PlanOptions struct {
 	// Parallelism is how many slots each tier has; 1 or less gives Helm's serial
 	// order, which no other option changes.
 	Parallelism int
-	// Limits bound how many hooks of single charts run at once, see [LimitOf].
+	// Limits bound how many hooks of single charts run at once, see [LimitsOf].
 	Limits []Limit
 	// Duration returns how long a hook is expected to take, if that's known. Of the
 	// hooks that may start, the one then starts first that takes longest together

@@ -48,13 +48,17 @@ type Record struct {
 	Error     string     `json:"error,omitempty"`
 	// Causes belong to a hook-ended that failed.
 	Causes []string `json:"causes,omitempty"`
+	// Ignored says of a hook-ended that its failure is of no matter, by the hook's
+	// annotation.
+	Ignored bool `json:"ignored,omitempty"`
 	// Message belongs to hook-warned and cluster-warned, and to stopping where
 	// hooks run.
 	Message string `json:"message,omitempty"`
 	// Running and Queued belong to stopping.
 	Running []RecordHook `json:"running,omitempty"`
 	Queued  int          `json:"queued,omitempty"`
-	// Succeeded, Failed and NotStarted count hooks at event-ended.
+	// Succeeded, Failed and NotStarted count hooks at event-ended. Failed includes
+	// those whose failure is ignored.
 	Succeeded  *int `json:"succeeded,omitempty"`
 	Failed     *int `json:"failed,omitempty"`
 	NotStarted *int `json:"notStarted,omitempty"`
@@ -156,7 +160,7 @@ func (j *JSON) Observe(n hooks.Notice) {
 
 func ended(n hooks.HookEnded) Record {
 	result := n.Result
-	r := Record{Type: "hook-ended", Event: string(n.Event), Hook: ptr.To(recordHook(result.Hook)), Phase: string(result.Phase)}
+	r := Record{Type: "hook-ended", Event: string(n.Event), Hook: ptr.To(recordHook(result.Hook)), Phase: string(result.Phase), Ignored: result.Ignored}
 	if !result.StartedAt.IsZero() {
 		r.Started = &result.StartedAt
 	}

@@ -319,6 +319,9 @@ func (l *Live) region(now time.Time, width, height int) []line {
 	if p.failed > 0 {
 		counts = append(counts, fmt.Sprintf("%d failed", p.failed))
 	}
+	if p.ignored > 0 {
+		counts = append(counts, fmt.Sprintf("%d ignored", p.ignored))
+	}
 	elapsed := now.Sub(p.eventAt)
 	head += ": " + strings.Join(counts, ", ") + "; " + clock(elapsed)
 	switch left := l.expected - elapsed; {

@@ -43,6 +43,7 @@ type Plain struct {
 	unstarted int // ended without having started
 	succeeded int
 	failed    int
+	ignored   int // failed, which is of no matter
 }
 
 // runningHook is a hook that runs.
@@ -98,7 +99,7 @@ func (p *Plain) observe(n hooks.Notice) {
 			p.began = now
 		}
 		p.plan, p.eventAt, p.running = n.Plan, now, nil
-		p.started, p.unstarted, p.succeeded, p.failed = 0, 0, 0, 0
+		p.started, p.unstarted, p.succeeded, p.failed, p.ignored = 0, 0, 0, 0, 0
 		if p.options.Progress && !p.quiet {
 			p.beginBeats()
 		}
@@ -129,11 +130,14 @@ func (p *Plain) observe(n hooks.Notice) {
 	case hooks.EventEnded:
 		p.endBeats()
 		took := time.Since(p.eventAt).Seconds()
-		if n.Err == nil {
-			p.progress("%s: %s in %.1fs", p.plan.Event, count(p.plan.Len(), "hook", "hooks"), took)
-		} else {
-			p.progress("%s: %d of %s succeeded in %.1fs", p.plan.Event, p.succeeded, count(p.plan.Len(), "hook", "hooks"), took)
+		of, ignored := count(p.plan.Len(), "hook", "hooks"), ""
+		if n.Err != nil || p.ignored > 0 {
+			of = fmt.Sprintf("%d of %s succeeded", p.succeeded, of)
 		}
+		if p.ignored > 0 {
+			ignored = fmt.Sprintf("; %d failed, which is ignored", p.ignored)
+		}
+		p.progress("%s: %s in %.1fs%s", p.plan.Event, of, took, ignored)
 	}
 }
 
@@ -164,9 +168,13 @@ func (p *Plain) ended(n hooks.HookEnded) {
 			detail += " (" + oneLine(causes) + ")"
 		}
 	}
+	if r.Ignored {
+		p.ignored++
+		detail += "; ignored, by its annotation"
+	}
 	p.hook(r.CompletedAt, what, r.Hook, detail)
 
-	if r.Phase != hooks.Failed {
+	if r.Phase != hooks.Failed || r.Ignored {
 		return
 	}
 	if p.failed++; p.failed == 1 && !p.options.KeepGoing && len(p.running) > 0 {

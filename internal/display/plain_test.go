@@ -2,6 +2,7 @@ package display
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -86,6 +87,63 @@ func TestPlainWithoutProgressShowsAlarmsOnly(t *testing.T) {
 		tell(NewPlain(&out, Options{Leave: options.Leave}))
 		if got := out.String(); got != alarms {
 			t.Errorf("got:\n%s\nwant:\n%s", got, alarms)
+		}
+	})
+}
+
+// TestIgnoredFailure: a failure that's of no matter is shown, and stops nothing.
+func TestIgnoredFailure(t *testing.T) {
+	tell := func(o hooks.Observer) {
+		warm, other := hook("Job", "warm"), hook("Job", "other")
+		plan, err := hooks.NewPlan("pre-install", []*hooks.Hook{warm, other}, hooks.PlanOptions{Parallelism: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		ended := hooks.Result{Hook: warm, Phase: hooks.Failed, Ignored: true, StartedAt: now, CompletedAt: now.Add(2 * time.Second), Err: &hooks.HookError{Op: hooks.OpWait, Err: errors.New("no")}}
+		o.Observe(hooks.EventStarted{Plan: plan})
+		o.Observe(hooks.HookStarted{Event: "pre-install", Hook: warm, At: now})
+		o.Observe(hooks.HookStarted{Event: "pre-install", Hook: other, At: now})
+		time.Sleep(2 * time.Second)
+		o.Observe(hooks.HookEnded{Event: "pre-install", Result: ended})
+		well := hooks.Result{Hook: other, Phase: hooks.Succeeded, StartedAt: now, CompletedAt: now.Add(2 * time.Second)}
+		o.Observe(hooks.HookEnded{Event: "pre-install", Result: well})
+		o.Observe(hooks.EventEnded{Event: "pre-install", Results: []hooks.Result{ended, well}})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		tell(NewPlain(&out, options))
+		const want = `  00:00:00 +0.0s   started    Job/warm
+  00:00:00 +0.0s   started    Job/other
+  00:00:02 +2.0s   failed     Job/warm  2.0s: no; ignored, by its annotation
+  00:00:02 +2.0s   succeeded  Job/other  2.0s
+pre-install: 1 of 2 hooks succeeded in 2.0s; 1 failed, which is ignored
+`
+		if got := out.String(); got != want {
+			t.Errorf("got:\n%s\nwant:\n%s", got, want)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		tell(NewJSON(&out, options))
+		ignored := 0
+		for line := range strings.Lines(out.String()) {
+			var r Record
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatal(err)
+			}
+			if r.Ignored {
+				ignored++
+				if r.Type != "hook-ended" || r.Hook.Name != "warm" || r.Phase != "Failed" {
+					t.Errorf("ignored: %s", line)
+				}
+			}
+			if r.Type == "event-ended" && (*r.Failed != 1 || *r.Succeeded != 1 || r.Error != "") {
+				t.Errorf("at the end: %s", line)
+			}
+		}
+		if ignored != 1 {
+			t.Errorf("%d ignored, want 1:\n%s", ignored, out.String())
 		}
 	})
 }

@@ -187,6 +187,25 @@ func (o *Operation) withDetails(err error) error {
 	return &detailedError{err, strings.TrimRight(details.String(), "\n")}
 }
 
+// Ignored says of which hooks the failure was ignored, as their annotation asks, with
+// details as for an error; it's empty if there are none. It may be called once the
+// operation has returned.
+func (o *Operation) Ignored() string {
+	if len(o.ignored) == 0 {
+		return ""
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "WARNING: hooks have failed, which the annotation %s ignores:\n", hooks.FailureAnnotation)
+	for _, failure := range o.ignored {
+		if failure.Op == hooks.OpWait {
+			o.detail(&text, failure)
+			continue
+		}
+		fmt.Fprintf(&text, "%s, %s hook of weight %d: %s\n", display.Printable(failure.Hook.String()), failure.Event, failure.Hook.Weight, display.Printable(failure.Problem()))
+	}
+	return text.String()
+}
+
 // detail writes the details of a hook that has failed while it ran.
 func (o *Operation) detail(details *strings.Builder, failure *hooks.HookError) {
 	h := failure.Hook

@@ -26,6 +26,9 @@ type Options struct {
 	// Parallelism is how many hooks of one weight run at once. 0 and 1: one
 	// after another, as Helm does.
 	Parallelism int
+	// Duration returns how long a hook is expected to take, if that's known, and has
+	// the longest start first. It's called once the history is known. Nil: by name.
+	Duration func(*hooks.Hook) (time.Duration, bool)
 	// KeepGoing lets the rest of a tier run after a hook of it has failed.
 	KeepGoing bool
 	// Stop is closed at the first signal: no further hook starts, and those
@@ -108,6 +111,8 @@ type Operation struct {
 	converted *releaseHooks
 	// hookErr is why the pending release failed, if hooks are why.
 	hookErr error
+	// ignored are failures of hooks that are of no matter by their annotation.
+	ignored []*hooks.HookError
 	// failures are what the engine returned for events that failed.
 	failures []*hooks.RunError
 
@@ -418,6 +423,9 @@ func (o *Operation) begin(rel *release.Release, events events) error {
 	if o.description != "" {
 		rel.Info.Description = o.description
 	}
+	if all := o.converted; all != nil && all.release == rel {
+		recordLimits(rel, all.limits)
+	}
 	o.preparing = false
 	o.untouched = false
 	o.pending = &pendingRelease{release: rel, events: events}
@@ -447,11 +455,17 @@ func (o *Operation) plan(rel *release.Release, events ...release.HookEvent) erro
 		return err
 	}
 	for _, event := range events {
-		if _, err := hooks.NewPlan(hooks.Event(event), all.hooks, hooks.PlanOptions{Parallelism: o.opts.Parallelism}); err != nil {
+		if _, err := o.newPlan(all, event); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (o *Operation) newPlan(all *releaseHooks, event release.HookEvent) (*hooks.Plan, error) {
+	return hooks.NewPlan(hooks.Event(event), all.hooks, hooks.PlanOptions{
+		Parallelism: o.opts.Parallelism, Limits: all.limits, Duration: o.opts.Duration,
+	})
 }
 
 // beforeResources runs the pre-hooks of the pending release, once.
@@ -532,6 +546,8 @@ type releaseHooks struct {
 	hooks   []*hooks.Hook
 	// origin is whose hook each of them is.
 	origin map[*hooks.Hook]*release.Hook
+	// limits are those of the release's charts.
+	limits []hooks.Limit
 }
 
 // hooksOf returns the hooks of a release. They are converted once, since that
@@ -549,6 +565,12 @@ func (o *Operation) hooksOf(rel *release.Release) (*releaseHooks, error) {
 		all.hooks = append(all.hooks, hook)
 		all.origin[hook] = h
 	}
+	if o.opts.Parallelism > 1 {
+		var err error
+		if all.limits, err = Limits(rel.Chart); err != nil {
+			return nil, err
+		}
+	}
 	o.converted = all
 	return all, nil
 }
@@ -563,7 +585,7 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 	if err != nil {
 		return err
 	}
-	plan, err := hooks.NewPlan(hooks.Event(event), all.hooks, hooks.PlanOptions{Parallelism: o.opts.Parallelism})
+	plan, err := o.newPlan(all, event)
 	if err != nil || plan.Len() == 0 {
 		return err
 	}
@@ -593,9 +615,14 @@ func (o *Operation) runHooks(rel *release.Release, event release.HookEvent) erro
 		o.ran = rel
 	}
 	o.setRecorder(recorder)
-	_, err = runner.Run(o.ctx, plan)
+	results, err := runner.Run(o.ctx, plan)
 	recorder.finish()
 	o.setRecorder(nil)
+	for _, result := range results {
+		if result.Ignored {
+			o.ignored = append(o.ignored, result.Err)
+		}
+	}
 	var failure *hooks.RunError
 	if errors.As(err, &failure) {
 		o.failures = append(o.failures, failure)

@@ -8,8 +8,6 @@ import (
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/release"
-
-	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
 
 // Test does what client.Run does, with the hooks run by our engine: the action
@@ -50,9 +48,11 @@ func (o *Operation) Test(ctx context.Context, client *action.ReleaseTesting, nam
 	if err != nil {
 		return nil, err
 	}
-	all.hooks = slices.DeleteFunc(all.hooks, func(h *hooks.Hook) bool {
-		return !slices.Contains(selected, all.origin[h])
-	})
+	for _, h := range all.hooks {
+		if !slices.Contains(selected, all.origin[h]) {
+			h.Events = nil // still one that others may be after
+		}
+	}
 	if err := o.plan(rel, release.HookTest); err != nil {
 		return nil, err
 	}

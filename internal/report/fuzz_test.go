@@ -209,7 +209,7 @@ func FuzzRecord(f *testing.F) {
 		history := NewHistory([]*release.Release{&rel, &rel})
 		rel.Hooks = slices.DeleteFunc(rel.Hooks, func(h *release.Hook) bool { return h == nil }) // never in what was rendered
 		for _, parallelism := range []int{0, 3} {
-			plan, err := NewPlan(&rel, parallelism == 0, parallelism, history)
+			plan, err := NewPlan(&rel, parallelism == 0, parallelism, ByName, history)
 			if err != nil {
 				continue
 			}

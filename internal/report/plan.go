@@ -24,13 +24,25 @@ type Plan struct {
 	// Operation is "install" or "upgrade".
 	Operation   string `json:"operation"`
 	Parallelism int    `json:"parallelism"`
+	// Order is in which hooks start that may run at once: "name" or "longest-first".
+	Order string `json:"order"`
+	// Limits are how many hooks of single charts run at once at most.
+	Limits []PlanLimit `json:"limits,omitempty"`
 	// Seconds is how long all events' hooks are expected to take, SerialSeconds
 	// how long one after another. Hooks whose time is not known count nothing.
 	Seconds       float64 `json:"seconds"`
 	SerialSeconds float64 `json:"serialSeconds"`
+	// SecondsByOrder is how long they are expected to take in each order.
+	SecondsByOrder map[string]float64 `json:"secondsByOrder"`
 	// Unknown is how many hooks have no recorded time.
 	Unknown int         `json:"unknown"`
 	Events  []PlanEvent `json:"events"`
+}
+
+// PlanLimit is how many hooks of a chart and its subcharts run at once at most.
+type PlanLimit struct {
+	Chart       string `json:"chart"`
+	MaxParallel int    `json:"maxParallel"`
 }
 
 // PlanEvent is the part of a plan for one event.
@@ -64,11 +76,25 @@ type PlanHook struct {
 	// After are the hooks of the same stage that it waits for.
 	After []string `json:"after,omitempty"`
 	after []int    // the same by their places in the stage
+	// Timeout is how long it may run, in seconds, by its annotation; zero:
+	// --timeout.
+	Timeout float64 `json:"timeout,omitempty"`
+	// IgnoreFailure says that its failure is of no matter, by its annotation.
+	IgnoreFailure bool `json:"ignoreFailure,omitempty"`
 	// Start is when it's expected to start, from the event's start, and
 	// Seconds how long it's expected to take; nil if that isn't known.
 	Start   float64  `json:"start"`
 	Seconds *float64 `json:"seconds"`
 }
+
+// The orders in which hooks that may run at once start.
+const (
+	ByName       = "name"
+	LongestFirst = "longest-first"
+)
+
+// Orders are all of them.
+var Orders = []string{ByName, LongestFirst}
 
 // History says how long hooks took in earlier revisions.
 type History map[string]time.Duration
@@ -101,56 +127,83 @@ func NewHistory(revisions []*release.Release) History {
 }
 
 // NewPlan returns the plan of the hooks that installing or upgrading to rel, which
-// was rendered for that and never recorded, would run. The error is one of an
-// annotation that can't be followed.
-func NewPlan(rel *release.Release, install bool, parallelism int, history History) (*Plan, error) {
+// was rendered for that and never recorded, would run, in one of [Orders]. The error
+// is one of an annotation that can't be followed.
+func NewPlan(rel *release.Release, install bool, parallelism int, order string, history History) (*Plan, error) {
 	p := &Plan{
 		SchemaVersion: SchemaVersion, Release: rel.Name, Namespace: rel.Namespace,
-		Operation: "upgrade", Parallelism: max(1, parallelism), Events: []PlanEvent{},
+		Operation: "upgrade", Parallelism: max(1, parallelism), Order: order, Events: []PlanEvent{},
+		SecondsByOrder: map[string]float64{},
 	}
 	events := byUpgrade
 	if install {
 		p.Operation, events = "install", byInstall
 	}
-	var all []*hooks.Hook
-	for _, h := range rel.Hooks {
-		hook, err := helm3.Convert(h, rel.Namespace)
-		if err != nil {
-			return nil, fmt.Errorf("reading hook %s: %w", h.Path, err)
+	all, err := convert(rel)
+	if err != nil {
+		return nil, err
+	}
+	options := hooks.PlanOptions{Parallelism: parallelism}
+	if parallelism > 1 {
+		if options.Limits, err = helm3.Limits(rel.Chart); err != nil {
+			return nil, err
 		}
-		all = append(all, hook)
+		for _, l := range options.Limits {
+			p.Limits = append(p.Limits, PlanLimit{l.Chart, l.MaxParallel})
+		}
 	}
 	// What can't be followed is refused at whatever event, as by the operation.
 	for _, event := range lifecycle {
-		if _, err := hooks.NewPlan(hooks.Event(event), all, hooks.PlanOptions{Parallelism: parallelism}); err != nil {
+		if _, err := hooks.NewPlan(hooks.Event(event), all, options); err != nil {
 			return nil, err
 		}
 	}
-	var total, serial time.Duration
-	for _, event := range events {
-		planned, err := hooks.NewPlan(hooks.Event(event), all, hooks.PlanOptions{Parallelism: parallelism})
-		if err != nil {
-			return nil, err
+	for _, each := range Orders {
+		options.Duration = nil
+		if each == LongestFirst {
+			options.Duration = func(h *hooks.Hook) (took time.Duration, ok bool) { took, ok = history[h.String()]; return took, ok }
 		}
-		if planned.Len() == 0 {
-			continue
+		var total, serial time.Duration
+		for _, event := range events {
+			planned, err := hooks.NewPlan(hooks.Event(event), all, options)
+			if err != nil {
+				return nil, err
+			}
+			if planned.Len() == 0 {
+				continue
+			}
+			forecast := planned.Forecast(func(h *hooks.Hook) time.Duration { return history[h.String()] })
+			var end time.Duration
+			for _, f := range forecast {
+				end = max(end, f.End)
+				serial += f.End - f.Start
+			}
+			total += end
+			if each == order {
+				p.Events = append(p.Events, newPlanEvent(planned, forecast, end, history))
+			}
 		}
-		forecast := planned.Forecast(func(h *hooks.Hook) time.Duration { return history[h.String()] })
-		var end time.Duration
-		for _, f := range forecast {
-			end = max(end, f.End)
-			serial += f.End - f.Start
-		}
-		total += end
-		p.Events = append(p.Events, newPlanEvent(planned, forecast, end, history))
+		p.SecondsByOrder[each], p.SerialSeconds = display.Seconds(total), display.Seconds(serial)
 	}
-	p.Seconds, p.SerialSeconds = display.Seconds(total), display.Seconds(serial)
+	p.Seconds = p.SecondsByOrder[order]
 	for h := range p.hooks() {
 		if h.Seconds == nil {
 			p.Unknown++
 		}
 	}
 	return p, nil
+}
+
+// convert returns the hooks of a release in the engine's terms, in their order.
+func convert(rel *release.Release) ([]*hooks.Hook, error) {
+	all := make([]*hooks.Hook, len(rel.Hooks))
+	for i, h := range rel.Hooks {
+		var err error
+		if all[i], err = helm3.Convert(h, rel.Namespace); err != nil {
+			return nil, fmt.Errorf("reading hook %s: %w", h.Path, err)
+		}
+	}
+	return all, nil
 }
 
 // newPlanEvent pairs a plan with its forecast, which is in plan order.
@@ -164,6 +217,7 @@ func newPlanEvent(planned *hooks.Plan, forecast []hooks.Forecast, end time.Durat
 				hook := PlanHook{
 					Name: step.Hook.Name, Kind: step.Hook.Kind, Path: step.Hook.Path, Slots: step.Slots,
 					Start: display.Seconds(forecast[0].Start), after: step.After,
+					Timeout: display.Seconds(step.Timeout), IgnoreFailure: step.IgnoreFailure,
 				}
 				if took, ok := history[step.Hook.String()]; ok {
 					s := display.Seconds(took)
@@ -205,10 +259,16 @@ func (p *Plan) WriteTable(out io.Writer) error {
 	if len(p.Events) == 0 {
 		b.WriteString("\nNo hook would run.\n")
 	}
+	noted := ""
+	for h := range p.hooks() {
+		if h.notes() != "" {
+			noted = "\tNOTES"
+		}
+	}
 	for _, event := range p.Events {
 		fmt.Fprintf(&b, "\n%s: %s\n", event.Name, p.expected(event.Seconds))
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "WEIGHT\tSTAGE\tHOOK\tSTARTS\tTAKES\tSLOTS\tWAITS FOR")
+		fmt.Fprintln(w, "WEIGHT\tSTAGE\tHOOK\tSTARTS\tTAKES\tSLOTS\tWAITS FOR"+noted)
 		for _, tier := range event.Tiers {
 			for number, stage := range tier.Stages {
 				for _, h := range stage.Hooks {
@@ -216,14 +276,20 @@ func (p *Plan) WriteTable(out io.Writer) error {
 					if h.Seconds != nil {
 						takes = inSeconds(*h.Seconds)
 					}
-					fmt.Fprintf(w, "%d\t%d\t%s\t+%s\t%s\t%d\t%s\n", tier.Weight, number+1, display.Printable(h.Kind+"/"+h.Name), inSeconds(h.Start), takes, h.Slots, display.Printable(strings.Join(h.After, ", ")))
+					fmt.Fprintf(w, "%d\t%d\t%s\t+%s\t%s\t%d\t%s\t%s\n", tier.Weight, number+1, display.Printable(h.Kind+"/"+h.Name), inSeconds(h.Start), takes, h.Slots, display.Printable(strings.Join(h.After, ", ")), h.notes())
 				}
 			}
 		}
 		_ = w.Flush() // to a buffer
 	}
+	for i, l := range p.Limits {
+		if i == 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "Chart %s: at most %d at once\n", display.Printable(l.Chart), l.MaxParallel)
+	}
 	if len(p.Events) > 0 {
-		fmt.Fprintf(&b, "\nExpected: %s, one after another %s.%s\n", inSeconds(p.Seconds), inSeconds(p.SerialSeconds), p.caveat())
+		fmt.Fprintf(&b, "\nExpected: %s, one after another %s.%s%s\n", inSeconds(p.Seconds), inSeconds(p.SerialSeconds), p.otherOrder(), p.caveat())
 	}
 	_, err := out.Write(trimLines(b.Bytes()))
 	return err
@@ -233,7 +299,34 @@ func (p *Plan) atOnce() string {
 	if p.Parallelism == 1 {
 		return "one hook after another"
 	}
-	return fmt.Sprintf("up to %d hooks of equal weight at once", p.Parallelism)
+	text := fmt.Sprintf("up to %d hooks of equal weight at once", p.Parallelism)
+	if p.Order == LongestFirst {
+		text += ", longest first"
+	}
+	return text
+}
+
+// otherOrder says how long the hooks would take in the other order, if not as long.
+func (p *Plan) otherOrder() string {
+	if p.SecondsByOrder[ByName] == p.SecondsByOrder[LongestFirst] {
+		return ""
+	}
+	if p.Order == LongestFirst {
+		return fmt.Sprintf(" In the order of their names: %s.", inSeconds(p.SecondsByOrder[ByName]))
+	}
+	return fmt.Sprintf(" Longest first (--hook-order %s): %s.", LongestFirst, inSeconds(p.SecondsByOrder[LongestFirst]))
+}
+
+// notes say what else annotations ask for.
+func (h *PlanHook) notes() string {
+	var notes []string
+	if h.Timeout > 0 {
+		notes = append(notes, "timeout "+inSeconds(h.Timeout))
+	}
+	if h.IgnoreFailure {
+		notes = append(notes, "failure ignored")
+	}
+	return strings.Join(notes, ", ")
 }
 
 func (p *Plan) expected(s float64) string {

@@ -18,6 +18,8 @@ import (
 	"helm.sh/helm/v3/pkg/cli/output"
 	"helm.sh/helm/v3/pkg/release"
 	helmtime "helm.sh/helm/v3/pkg/time"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -262,8 +264,21 @@ func TestPlanFormats(t *testing.T) {
 	heavy.Manifest += "  annotations:\n    parallel-hooks/slots: \"2\"\n"
 	rel.Hooks = append(rel.Hooks, heavy, ran("pre-upgrade", "Job", "migrate-a", -5, 0, 1, done))
 	history := NewHistory([]*release.Release{parallel(), newRelease(2, release.StatusSuperseded, heavy)})
-	for name, parallelism := range map[string]int{"serial": 0, "three": 3} {
-		plan, err := NewPlan(rel, false, parallelism, history)
+	annotated := *rel
+	annotated.Chart = &chart.Chart{Metadata: &chart.Metadata{Name: "shop", Annotations: map[string]string{
+		hooks.MaxParallelAnnotation: "2", hooks.SubchartMaxParallelAnnotation: "db=1",
+	}}}
+	after := ran("pre-upgrade", "Job", "after", -5, 0, 1, done)
+	after.Manifest += "  annotations:\n    parallel-hooks/after: migrate-b, Job/migrate-c\n    parallel-hooks/timeout: 90s\n    parallel-hooks/failure: ignore\n"
+	annotated.Hooks = append(slices.Clone(rel.Hooks), after)
+	for name, test := range map[string]struct {
+		rel         *release.Release
+		parallelism int
+		order       string
+	}{
+		"serial": {rel, 0, ByName}, "three": {rel, 3, ByName}, "longest": {rel, 3, LongestFirst}, "annotated": {&annotated, 3, ByName},
+	} {
+		plan, err := NewPlan(test.rel, false, test.parallelism, test.order, history)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +290,7 @@ func TestPlanFormats(t *testing.T) {
 			golden(t, "plan-"+name+"."+format, write)
 		}
 	}
-	plan, err := NewPlan(newRelease(1, release.StatusPendingInstall), true, 3, nil)
+	plan, err := NewPlan(newRelease(1, release.StatusPendingInstall), true, 3, ByName, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

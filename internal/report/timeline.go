@@ -62,6 +62,9 @@ type Hook struct {
 	// End is zero if the hook's end isn't recorded.
 	End     time.Time `json:"end,omitzero"`
 	Seconds float64   `json:"seconds"`
+	// Ignored says that it failed and that this was of no matter, by its annotation.
+	// Records don't say so.
+	Ignored bool `json:"ignored,omitempty"`
 }
 
 // String returns what identifies the hook to a person: kind and name.
@@ -213,7 +216,7 @@ func (c *Collector) Observe(n hooks.Notice) {
 		}
 		h := Hook{
 			Name: r.Hook.Name, Kind: r.Hook.Kind, Path: r.Hook.Path, Weight: r.Hook.Weight, Phase: string(r.Phase),
-			Start: r.StartedAt, End: r.CompletedAt,
+			Start: r.StartedAt, End: r.CompletedAt, Ignored: r.Ignored,
 		}
 		if !h.End.IsZero() {
 			h.Seconds = display.Seconds(h.End.Sub(h.Start))
@@ -339,18 +342,26 @@ func madeBy(rel *release.Release) []release.HookEvent {
 // another, if each hook took as long as it did.
 func forecast(rel *release.Release, ran map[release.HookEvent][]*release.Hook, parallelism int) (time.Duration, error) {
 	var total time.Duration
-	for event, all := range ran {
-		origin := map[*hooks.Hook]*release.Hook{}
-		var converted []*hooks.Hook
-		for _, h := range all {
-			hook, err := helm3.Convert(h, rel.Namespace)
-			if err != nil {
-				return 0, fmt.Errorf("reading hook %s: %w", h.Path, err)
-			}
-			origin[hook] = h
-			converted = append(converted, hook)
+	options := hooks.PlanOptions{Parallelism: parallelism}
+	if parallelism > 1 {
+		var err error
+		if options.Limits, err = helm3.Limits(rel.Chart); err != nil {
+			return 0, err
 		}
-		plan, err := hooks.NewPlan(hooks.Event(event), converted, hooks.PlanOptions{Parallelism: parallelism})
+	}
+	for event, these := range ran {
+		origin := map[*hooks.Hook]*release.Hook{}
+		all, err := convert(rel)
+		if err != nil {
+			return 0, err
+		}
+		for i, h := range rel.Hooks {
+			origin[all[i]] = h
+			if !slices.Contains(these, h) {
+				all[i].Events = nil // still one that others may be after
+			}
+		}
+		plan, err := hooks.NewPlan(hooks.Event(event), all, options)
 		if err != nil {
 			return 0, err
 		}
