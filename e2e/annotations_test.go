@@ -63,8 +63,8 @@ func TestAnnotationsUnderLoad(t *testing.T) {
 	)
 	s.must(s.install("load", "tiers", 16, append(flags, "--timeout", "3m", "--set", "tiers[0].jobs=40,failing={job-0-03}")...))
 	ran := s.ranBy()
-	if len(ran) != 43 {
-		t.Errorf("%d hooks ran, want 40 and 3 of the next weight", len(ran))
+	if len(ran) != 40 {
+		t.Errorf("%d hooks ran, want 40", len(ran))
 	}
 	for _, pair := range [][2]string{{"job-0-00", "job-0-39"}, {"job-0-00", "job-0-05"}, {"job-0-05", "job-0-07"}, {"job-0-04", "job-0-03"}} {
 		if ran[pair[0]].Created < ran[pair[1]].Ended || ran[pair[1]].Ended == 0 {
