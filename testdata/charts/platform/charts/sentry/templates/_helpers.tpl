@@ -1,0 +1,49 @@
+{{/*
+Labels of everything that the chart creates.
+*/}}
+{{- define "sentry.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/*
+What a Job is, but for its metadata. Takes a dict: context (the chart's own
+scope), restartPolicy.
+*/}}
+{{- define "sentry.jobSpec" -}}
+{{- $global := .context.Values.global -}}
+template:
+  metadata:
+    labels:
+      {{- include "sentry.labels" .context | nindent 6 }}
+    annotations:
+      parallel-hooks.test/duration: {{ $global.duration | quote }}
+  spec:
+    restartPolicy: {{ .restartPolicy }}
+    containers:
+      - name: task
+        image: busybox:1.37
+        command: ["sleep", {{ $global.duration | quote }}]
+{{- end -}}
+
+{{/*
+Prefix of all names.
+*/}}
+{{- define "sentry.fullname" -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/*
+Metadata of a hook but its name. Takes a dict: context (the chart's own scope),
+events and weight.
+*/}}
+{{- define "sentry.hook" -}}
+labels:
+  {{- include "sentry.labels" .context | nindent 2 }}
+annotations:
+  helm.sh/hook: {{ .events }}
+  helm.sh/hook-weight: {{ .weight | quote }}
+  helm.sh/hook-delete-policy: hook-succeeded,before-hook-creation
+{{- end -}}
