@@ -406,7 +406,9 @@ func objectText(t *testing.T, object unstructured.Unstructured) string {
 	for _, field := range []string{"managedFields", "resourceVersion", "creationTimestamp", "uid"} {
 		unstructured.RemoveNestedField(object.Object, "metadata", field)
 	}
-	unstructured.RemoveNestedField(object.Object, "spec", "nodeName")
+	for _, field := range []string{"nodeName", "clusterIP", "clusterIPs"} {
+		unstructured.RemoveNestedField(object.Object, "spec", field)
+	}
 	unstructured.RemoveNestedField(object.Object, "metadata", "annotations", "deployment.kubernetes.io/revision")
 	text, err := json.MarshalIndent(object.Object, "", " ")
 	if err != nil {
