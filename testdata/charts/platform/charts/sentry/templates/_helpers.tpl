@@ -10,22 +10,25 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/*
 What a Job is, but for its metadata. Takes a dict: context (the chart's own
-scope), restartPolicy.
+scope), task (the last part of its name), restartPolicy.
 */}}
 {{- define "sentry.jobSpec" -}}
 {{- $global := .context.Values.global -}}
+{{- $code := has .task $global.failing | ternary 1 0 -}}
+backoffLimit: {{ $global.backoffLimit }}
 template:
   metadata:
     labels:
       {{- include "sentry.labels" .context | nindent 6 }}
     annotations:
       parallel-hooks.test/duration: {{ $global.duration | quote }}
+      parallel-hooks.test/exit-code: {{ $code | quote }}
   spec:
     restartPolicy: {{ .restartPolicy }}
     containers:
-      - name: task
+      - name: {{ .task }}
         image: busybox:1.37
-        command: ["sleep", {{ $global.duration | quote }}]
+        command: ["sh", "-c", "sleep {{ $global.duration }}; exit {{ $code }}"]
 {{- end -}}
 
 {{/*
