@@ -83,19 +83,8 @@ func TestRealCharts(t *testing.T) {
 						t.Run(name, func(t *testing.T) {
 							t.Parallel()
 							s := newSession(t)
-							s.needsAudit()
-							s.folder = t.TempDir()
 							fill := strings.NewReplacer("RELEASE", s.namespace, "CHART", chartPath(test.chart), "FAILING", test.failing)
-							for _, command := range life.commands {
-								line, fails := strings.CutPrefix(command, "! ")
-								got := program(s, strings.Fields(fill.Replace(line))...)
-								if (got.code != 0) != fails {
-									t.Fatalf("want failure: %v; got: %v", fails, got)
-								}
-								o := s.outcomeOf(t)
-								o[codes], o[stdout] = fmt.Sprintln(got.code), s.mask(got.stdout)
-								outcomes[i] = append(outcomes[i], o)
-							}
+							outcomes[i] = s.outcomesOf(t, program, life.commands, fill)
 							// After a failure, an object is created at other events than in a good life.
 							if n > 1 && life.name == "good" {
 								if got := s.checkOrder(); got != test.needs {
@@ -113,25 +102,43 @@ func TestRealCharts(t *testing.T) {
 				}
 				for i, n := range all[1:] {
 					for step, want := range outcomes[0] {
-						got := outcomes[i+1][step]
-						fields := []string{codes, stdout, statuses, objects}
-						if n == 1 {
-							fields = append(fields, changes)
-						} else {
-							fields = append(fields, work)
-							got[statuses] = containerReport.ReplaceAllString(got[statuses], "")
-						}
-						for _, field := range fields {
-							if got[field] != want[field] {
-								t.Errorf("%s, %d at once: %s is not Helm's:\n%s", life.commands[step], n, field,
-									diff.Diff("helm", []byte(want[field]), "plugin", []byte(got[field])))
-							}
+						for _, field := range unlike(want, outcomes[i+1][step], n) {
+							t.Errorf("%s, %d at once: %s is not Helm's:\n%s", life.commands[step], n, field,
+								diff.Diff("helm", []byte(want[field]), "plugin", []byte(outcomes[i+1][step][field])))
 						}
 					}
 				}
 			})
 		}
 	}
+}
+
+// unlike returns the fields in which the outcome with n hooks at once is not Helm's.
+func unlike(want, got outcome, n int) []string {
+	fields := []string{codes, stdout, statuses, objects, changes}
+	if n > 1 {
+		fields[4] = work
+		got[statuses] = containerReport.ReplaceAllString(got[statuses], "")
+	}
+	return slices.DeleteFunc(fields, func(field string) bool { return got[field] == want[field] })
+}
+
+// outcomesOf has a program do one command after another, and returns what had come of all of them after each.
+func (s *session) outcomesOf(t *testing.T, program func(*session, ...string) result, commands []string, fill *strings.Replacer) (all []outcome) {
+	t.Helper()
+	s.needsAudit()
+	s.folder = t.TempDir()
+	for _, command := range commands {
+		line, fails := strings.CutPrefix(command, "! ")
+		got := program(s, strings.Fields(fill.Replace(line))...)
+		if (got.code != 0) != fails {
+			t.Fatalf("want failure: %v; got: %v", fails, got)
+		}
+		o := s.outcomeOf(t)
+		o[codes], o[stdout] = fmt.Sprintln(got.code), s.mask(got.stdout)
+		all = append(all, o)
+	}
+	return all
 }
 
 // outcomeOf returns what has come of all commands in the session so far, but for what they said.
