@@ -29,7 +29,7 @@ func TestPlanOfRealCharts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for operation, installing := range map[string]bool{"install": true, "upgrade": false} {
-		plan, err := NewPlan(rel, installing, 16, nil)
+		plan, err := NewPlan(rel, installing, 16, ByName, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
