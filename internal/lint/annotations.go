@@ -1,0 +1,180 @@
+package lint
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/releaseutil"
+	"sigs.k8s.io/yaml"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/report"
+)
+
+// parallelism is that of the plans that are made: the lowest for which annotations
+// are read.
+const parallelism = 2
+
+// checkPlan has the engine say which annotations of the plugin it can't follow.
+func (c *check) checkPlan(rel *release.Release, event hooks.Event, all []*hooks.Hook) {
+	_, err := hooks.NewPlan(event, all, parallelism)
+	c.addPlanError(rel, event, err)
+}
+
+// addPlanError adds what a plan couldn't be made for. What isn't about a hook is about
+// the chart.
+func (c *check) addPlanError(rel *release.Release, event hooks.Event, err error) {
+	for err := range leaves(err) {
+		var bad *hooks.AnnotationError
+		a := about{template: path.Join(rel.Chart.Name(), "Chart.yaml")}
+		if !errors.As(err, &bad) {
+			c.add(invalidAnnotation, a.at(event), "%v", err)
+			continue
+		}
+		if bad.Hook != nil {
+			a = aboutHook(bad.Hook)
+		}
+		c.add(invalidAnnotation, a.annotated(bad.Annotation, bad.Value).at(event), "%s: %q: %s", bad.Annotation, bad.Value, bad.Problem)
+	}
+}
+
+// leaves yields the errors that a joined one is made of, or the error itself; none
+// for nil.
+func leaves(err error) func(yield func(error) bool) {
+	return func(yield func(error) bool) {
+		if err == nil {
+			return
+		}
+		joined, ok := err.(interface{ Unwrap() []error })
+		if !ok {
+			yield(err)
+			return
+		}
+		for _, part := range joined.Unwrap() {
+			for leaf := range leaves(part) {
+				if !yield(leaf) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// annotationsOf returns the annotations of a manifest as they're written, and as Helm
+// reads them: numbers become strings, nothing the empty string.
+func annotationsOf(manifest string) (written map[string]any, read map[string]string) {
+	var head struct {
+		Metadata struct {
+			Annotations map[string]any `json:"annotations"`
+		} `json:"metadata"`
+	}
+	var helms releaseutil.SimpleHead
+	if yaml.Unmarshal([]byte(manifest), &head) != nil || yaml.Unmarshal([]byte(manifest), &helms) != nil || helms.Metadata == nil {
+		return nil, nil // Helm wouldn't have got here
+	}
+	return head.Metadata.Annotations, helms.Metadata.Annotations
+}
+
+// checkHookAnnotations looks at what Helm reads of a hook (pkg/releaseutil,
+// manifest_sorter.go). [release.Hook] has only what Helm has made of it.
+func (c *check) checkHookAnnotations(h *hooks.Hook, manifest string) {
+	written, read := annotationsOf(manifest)
+	a := aboutHook(h)
+	for _, key := range slices.Sorted(maps.Keys(written)) {
+		switch value := written[key].(type) {
+		case string, nil: // nothing is the empty string to Kubernetes too
+		default:
+			c.add(annotationNotString, a.annotated(key, fmt.Sprint(value)), "%s is %v, which is no string: Kubernetes will refuse the object; put the value in quotes", key, value)
+		}
+	}
+	if weight, ok := read[release.HookWeightAnnotation]; ok {
+		if _, err := strconv.Atoi(weight); err != nil {
+			c.add(invalidWeight, a.annotated(release.HookWeightAnnotation, weight), "%s is %q, which is no whole number: Helm takes 0", release.HookWeightAnnotation, weight)
+		}
+	}
+	policies := []string{string(hooks.DeleteBeforeCreation), string(hooks.DeleteSucceeded), string(hooks.DeleteFailed)}
+	if value, ok := read[release.HookDeleteAnnotation]; ok {
+		known, unknown := sorted(value, policies)
+		for _, policy := range unknown {
+			effect := "Helm ignores it"
+			if len(known) == 0 {
+				effect = "Helm never deletes the hook, so that the next time it exists already"
+			}
+			c.add(unknownDeletePolicy, a.annotated(release.HookDeleteAnnotation, value), "%s names %q, which is none of %s: %s", release.HookDeleteAnnotation, policy, strings.Join(policies, ", "), effect)
+		}
+	}
+	policies = []string{string(hooks.LogSucceeded), string(hooks.LogFailed)}
+	if value, ok := read[release.HookOutputLogAnnotation]; ok {
+		_, unknown := sorted(value, policies)
+		for _, policy := range unknown {
+			c.add(unknownLogPolicy, a.annotated(release.HookOutputLogAnnotation, value), "%s names %q, which is none of %s: Helm ignores it", release.HookOutputLogAnnotation, policy, strings.Join(policies, ", "))
+		}
+	}
+}
+
+// sorted tells the words of an annotation that are known from those that aren't, as
+// Helm reads them.
+func sorted(value string, allowed []string) (known, unknown []string) {
+	for word := range strings.SplitSeq(value, ",") {
+		word = strings.ToLower(strings.TrimSpace(word))
+		if slices.Contains(allowed, word) {
+			known = append(known, word)
+		} else {
+			unknown = append(unknown, word)
+		}
+	}
+	return known, unknown
+}
+
+// eventHints say what has become of events that Helm 2 knew.
+var eventHints = map[string]string{
+	"crd-install":  "put the definition into the chart's folder crds",
+	"test-failure": "a test that is to fail has to turn its exit code round itself",
+}
+
+// checkDropped looks for what Helm leaves out: with one unknown event, the object is
+// neither a hook nor a resource of the release.
+func (c *check) checkDropped(templates map[string]string) error {
+	allowed := []string{"test-success"} // Helm 2's name for test, still known
+	for _, event := range report.Events() {
+		allowed = append(allowed, string(event))
+	}
+	for _, template := range slices.Sorted(maps.Keys(templates)) {
+		if strings.HasPrefix(path.Base(template), "_") || path.Base(template) == "NOTES.txt" {
+			continue // as Helm does
+		}
+		documents := releaseutil.SplitManifests(templates[template])
+		keys := slices.Collect(maps.Keys(documents))
+		slices.SortFunc(keys, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b)) })
+		for _, key := range keys {
+			var head releaseutil.SimpleHead
+			if err := yaml.Unmarshal([]byte(documents[key]), &head); err != nil {
+				return fmt.Errorf("YAML parse error on %s: %w", template, err)
+			}
+			if head.Metadata == nil {
+				continue
+			}
+			value, ok := head.Metadata.Annotations[release.HookAnnotation]
+			if !ok {
+				continue
+			}
+			_, unknown := sorted(value, allowed)
+			for _, event := range unknown {
+				a := about{template: template, kind: head.Kind, name: head.Metadata.Name}
+				remedy := eventHints[event]
+				if remedy == "" {
+					remedy = "known are " + strings.Join(allowed[1:], ", ")
+				}
+				c.add(unknownEvent, a.annotated(release.HookAnnotation, value), "%s names %q, which is no event: Helm leaves the object out, as a hook and as a resource; %s", release.HookAnnotation, event, remedy)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,363 @@
+package lint
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/releaseutil"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
+)
+
+// templates are what a chart's templates render to, by their paths.
+type templates map[string]string
+
+// rendered returns the release that Helm would make of them.
+func rendered(t *testing.T, files templates) *release.Release {
+	t.Helper()
+	all, resources, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := ""
+	for _, r := range resources {
+		manifest += "---\n# Source: " + r.Name + "\n" + r.Content + "\n"
+	}
+	return &release.Release{
+		Name: "release-name", Namespace: "web", Version: 1, Hooks: all, Manifest: manifest,
+		Chart: &chart.Chart{Metadata: &chart.Metadata{Name: "shop", Version: "1.2.3"}},
+	}
+}
+
+func checked(t *testing.T, files templates) *Report {
+	t.Helper()
+	sources := Sources{}
+	for name, text := range files {
+		sources[name] = Source{name, text}
+	}
+	r, err := Check(rendered(t, files), files, sources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// lines writes findings down, one to a line.
+func lines(r *Report) string {
+	var b strings.Builder
+	for _, f := range r.Findings {
+		fmt.Fprintf(&b, "%s %s %s %s %d: %s\n", f.Severity, f.Rule, f.Hook, strings.Join(f.Events, ","), f.Line, f.Message)
+	}
+	return b.String()
+}
+
+// job returns a Job against which nothing can be said but what its annotations, lines
+// of YAML, and the spec of its pods say.
+func job(name, events, annotations, pod string) string {
+	text := "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: " + name + "\n  annotations:\n    helm.sh/hook: " + events + "\n"
+	for line := range strings.Lines(annotations) {
+		text += "    " + strings.TrimSuffix(line, "\n") + "\n"
+	}
+	text += "spec:\n  backoffLimit: 0\n  activeDeadlineSeconds: 60\n  template:\n    spec:\n      restartPolicy: Never\n"
+	for line := range strings.Lines(pod) {
+		text += "      " + strings.TrimSuffix(line, "\n") + "\n"
+	}
+	return text
+}
+
+// object returns an object of the core group, a hook if it has events.
+func object(kind, name, events, annotations string) string {
+	text := "apiVersion: v1\nkind: " + kind + "\nmetadata:\n  name: " + name + "\n"
+	if events != "" || annotations != "" {
+		text += "  annotations:\n"
+	}
+	if events != "" {
+		text += "    helm.sh/hook: " + events + "\n"
+	}
+	for line := range strings.Lines(annotations) {
+		text += "    " + strings.TrimSuffix(line, "\n") + "\n"
+	}
+	return text
+}
+
+func weight(n int) string { return fmt.Sprintf("helm.sh/hook-weight: %q", fmt.Sprint(n)) }
+
+const (
+	policies = "before-hook-creation, hook-succeeded, hook-failed"
+	events   = "pre-install, pre-upgrade, pre-rollback, post-install, post-upgrade, post-rollback, test, pre-delete, post-delete"
+)
+
+func TestAnnotations(t *testing.T) {
+	for name, test := range map[string]struct{ manifest, want string }{
+		"nothing": {job("a", "pre-install", "", ""), ""},
+		"all that is known": {job("a", "Pre-Install, test-success", `helm.sh/hook-weight: "-5"
+helm.sh/hook-delete-policy: Before-Hook-Creation, hook-succeeded,hook-failed
+helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
+parallel-hooks/slots: "2"
+other/annotation: x`, ""), ""},
+		"bad slots": {job("a", "pre-install,pre-upgrade", `parallel-hooks/slots: "0"`, ""),
+			`error invalid-annotation Job/a pre-install,pre-upgrade 7: parallel-hooks/slots: "0": must be an integer of at least 1, or "all"` + "\n"},
+		"a fraction": {job("a", "test", `helm.sh/hook-weight: "1.5"`, ""),
+			`error invalid-weight Job/a test 7: helm.sh/hook-weight is "1.5", which is no whole number: Helm takes 0` + "\n"},
+		"a word": {job("a", "test", `helm.sh/hook-weight: first`, ""),
+			`error invalid-weight Job/a test 7: helm.sh/hook-weight is "first", which is no whole number: Helm takes 0` + "\n"},
+		"no weight": {job("a", "test", `helm.sh/hook-weight:`, ""),
+			`error invalid-weight Job/a test 7: helm.sh/hook-weight is "", which is no whole number: Helm takes 0` + "\n"},
+		"a number": {job("a", "test", `helm.sh/hook-weight: 5`, ""),
+			`error annotation-not-string Job/a test 7: helm.sh/hook-weight is 5, which is no string: Kubernetes will refuse the object; put the value in quotes` + "\n"},
+		"a truth": {job("a", "test", `other/annotation: true`, ""),
+			`error annotation-not-string Job/a test 7: other/annotation is true, which is no string: Kubernetes will refuse the object; put the value in quotes` + "\n"},
+		"an unknown event": {job("a", "pre-install,preupgrade", "", ""),
+			`error unknown-event Job/a  6: helm.sh/hook names "preupgrade", which is no event: Helm leaves the object out, as a hook and as a resource; known are ` + events + "\n"},
+		"a comma too many": {job("a", "pre-install,", "", ""),
+			`error unknown-event Job/a  6: helm.sh/hook names "", which is no event: Helm leaves the object out, as a hook and as a resource; known are ` + events + "\n"},
+		"an event of Helm 2": {job("a", "crd-install", "", ""),
+			`error unknown-event Job/a  6: helm.sh/hook names "crd-install", which is no event: Helm leaves the object out, as a hook and as a resource; put the definition into the chart's folder crds` + "\n"},
+		"an unknown delete policy": {job("a", "test", `helm.sh/hook-delete-policy: hook-success`, ""),
+			`error unknown-delete-policy Job/a test 7: helm.sh/hook-delete-policy names "hook-success", which is none of ` + policies + ": Helm never deletes the hook, so that the next time it exists already\n"},
+		"one of two delete policies": {job("a", "test", `helm.sh/hook-delete-policy: hook-success,before-hook-creation`, ""),
+			`error unknown-delete-policy Job/a test 7: helm.sh/hook-delete-policy names "hook-success", which is none of ` + policies + ": Helm ignores it\n"},
+		"an unknown log policy": {job("a", "test", `helm.sh/hook-output-log-policy: always`, ""),
+			`warning unknown-log-policy Job/a test 7: helm.sh/hook-output-log-policy names "always", which is none of hook-succeeded, hook-failed: Helm ignores it` + "\n"},
+		"not a hook":      {object("ConfigMap", "a", "", "helm.sh/hook-weight: x\nparallel-hooks/slots: x"), ""},
+		"a partial":       {"", ""},
+		"nothing at all":  {"---\n# nothing\n", ""},
+		"no annotations":  {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n", ""},
+		"an empty object": {"{}", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := lines(checked(t, templates{"shop/templates/a.yaml": test.manifest})); got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+// TestPlanErrors: whatever the engine can't follow becomes a finding, how ever its
+// errors are joined.
+func TestPlanErrors(t *testing.T) {
+	h := &hooks.Hook{Kind: "Job", Name: "a", Path: "shop/templates/a.yaml"}
+	sources := Sources{
+		"shop/templates/a.yaml": {"shop/templates/a.yaml", "kind: Job\nannotations:\n  helm.sh/hook: test\n  parallel-hooks/after: a\n"},
+		"shop/Chart.yaml":       {"shop/Chart.yaml", "name: shop\nannotations:\n  parallel-hooks/max-parallel: x\n"},
+	}
+	c := &check{sources: sources, seen: map[string]*Finding{}}
+	rel := rendered(t, nil)
+	for _, event := range []hooks.Event{"pre-install", "test"} {
+		c.addPlanError(rel, event, errors.Join(
+			&hooks.AnnotationError{Hook: h, Annotation: "parallel-hooks/after", Value: "a", Problem: "is itself"},
+			fmt.Errorf("chart: %w", errors.Join(
+				&hooks.AnnotationError{Annotation: "parallel-hooks/max-parallel", Value: "x", Problem: "must be a number"},
+			)),
+			errors.New("something else"),
+		))
+	}
+	c.addPlanError(rel, "test", nil)
+	want := `error invalid-annotation  pre-install,test 3: parallel-hooks/max-parallel: "x": must be a number
+error invalid-annotation  pre-install,test 0: something else
+error invalid-annotation Job/a pre-install,test 4: parallel-hooks/after: "a": is itself
+`
+	got := strings.Split(lines(c.report(rel)), "\n")
+	slices.Sort(got)
+	wanted := strings.Split(want, "\n")
+	slices.Sort(wanted)
+	if !slices.Equal(got, wanted) {
+		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), want)
+	}
+}
+
+// TestUses: every way in which a pod names an object, created by a hook of a higher
+// weight.
+func TestUses(t *testing.T) {
+	for name, test := range map[string]struct{ kind, pod string }{
+		"account":              {"ServiceAccount", "serviceAccountName: used"},
+		"deprecated account":   {"ServiceAccount", "serviceAccount: used"},
+		"pull secret":          {"Secret", "imagePullSecrets: [{name: used}]"},
+		"envFrom configMapRef": {"ConfigMap", "containers: [{name: c, envFrom: [{configMapRef: {name: used}}]}]"},
+		"envFrom secretRef":    {"Secret", "containers: [{name: c, envFrom: [{secretRef: {name: used}}]}]"},
+		"configMapKeyRef":      {"ConfigMap", "containers: [{name: c, env: [{name: A, value: a}, {name: E, valueFrom: {configMapKeyRef: {name: used, key: k}}}]}]"},
+		"secretKeyRef":         {"Secret", "containers: [{name: c, env: [{name: E, valueFrom: {secretKeyRef: {name: used, key: k, optional: false}}}]}]"},
+		"init container":       {"ConfigMap", "initContainers: [{name: c, envFrom: [{configMapRef: {name: used}}]}]"},
+		"configMap volume":     {"ConfigMap", "volumes: [{name: v, configMap: {name: used}}]"},
+		"secret volume":        {"Secret", "volumes: [{name: v, secret: {secretName: used}}]"},
+		"claim":                {"PersistentVolumeClaim", "volumes: [{name: v, persistentVolumeClaim: {claimName: used}}]"},
+		"projected configMap":  {"ConfigMap", "volumes: [{name: v, projected: {sources: [{configMap: {name: used}}]}}]"},
+		"projected secret":     {"Secret", "volumes: [{name: v, projected: {sources: [{secret: {name: used}}]}}]"},
+		"driver's secret":      {"Secret", "volumes: [{name: v, csi: {driver: d, nodePublishSecretRef: {name: used}}}]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := lines(checked(t, templates{
+				"shop/templates/job.yaml":  job("a", "pre-install", weight(1), test.pod),
+				"shop/templates/used.yaml": object(test.kind, "used", "pre-install", weight(2)),
+			}))
+			want := "error used-before-created Job/a pre-install 6: has weight 1 and uses " + test.kind + "/used, which is created by a hook of weight 2 (shop/templates/used.yaml): it isn't there yet\n"
+			if got != want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+func TestWhenWhatIsUsedIsThere(t *testing.T) {
+	const settings = "containers: [{name: c, envFrom: [{configMapRef: {name: used}}, {configMapRef: {name: used}}]}]"
+	const created = ": it isn't there yet\n"
+	used := func(events string, n int) string { return object("ConfigMap", "used", events, weight(n)) }
+	pod := func(events string) string {
+		return "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  annotations:\n    helm.sh/hook: " + events + "\nspec:\n  " + settings + "\n"
+	}
+	for name, test := range map[string]struct{ user, used, want string }{
+		"lower weight":         {job("a", "pre-install", weight(1), settings), used("pre-install", 0), ""},
+		"equal weight, before": {job("x", "pre-install", weight(1), settings), used("pre-install", 1), ""},
+		"equal weight, after": {job("a", "pre-install", weight(1), settings), used("pre-install", 1),
+			"warning name-order Job/a pre-install 6: uses ConfigMap/used, which is a hook of the same weight whose name comes later: where hooks run one after another, as in plain Helm, it isn't there yet; give it a lower weight\n"},
+		"equal name":         {job("used", "pre-install", weight(1), settings), used("pre-install", 1), ""},
+		"higher weight, Pod": {pod("test"), used("test", 3), "error used-before-created Pod/p test 6: has weight 0 and uses ConfigMap/used, which is created by a hook of weight 3 (shop/templates/used.yaml)" + created},
+		"two events": {job("a", "pre-install,pre-upgrade", weight(1), settings), used("pre-upgrade,pre-install", 2),
+			"error used-before-created Job/a pre-install,pre-upgrade 6: has weight 1 and uses ConfigMap/used, which is created by a hook of weight 2 (shop/templates/used.yaml)" + created},
+		"also of a lower weight": {job("a", "pre-install", weight(1), settings), used("pre-install", 2) + "---\n" + used("pre-install", 0), ""},
+		"other event":            {job("a", "pre-install", weight(1), settings), used("post-install", 2), ""},
+		"other namespace":        {strings.Replace(job("a", "pre-install", weight(1), settings), "  name: a\n", "  name: a\n  namespace: far\n", 1), used("pre-install", 2), ""},
+		"the same namespace": {strings.Replace(job("a", "pre-install", weight(1), settings), "  name: a\n", "  name: a\n  namespace: web\n", 1), used("pre-install", 2),
+			"error used-before-created Job/a pre-install 7: has weight 1 and uses ConfigMap/used, which is created by a hook of weight 2 (shop/templates/used.yaml)" + created},
+		"optional":           {job("a", "pre-install", weight(1), "containers: [{name: c, envFrom: [{configMapRef: {name: used, optional: true}}]}]"), used("pre-install", 2), ""},
+		"nobody's":           {job("a", "pre-install", weight(1), settings), object("ConfigMap", "other", "pre-install", weight(2)), ""},
+		"the default":        {job("a", "pre-install", weight(1), "serviceAccountName: default"), object("ServiceAccount", "default", "pre-install", weight(2)), ""},
+		"not Kubernetes'":    {job("a", "pre-install", weight(1), "containers: nonsense"), used("pre-install", 2), ""},
+		"one List":           {"apiVersion: v1\nkind: List\nmetadata:\n  annotations:\n    helm.sh/hook: test\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {name: p}\n  spec: {" + settings + "}\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: used}}\n", "", ""},
+		"ordinary, before":   {job("a", "pre-install,pre-upgrade", weight(1), settings), object("ConfigMap", "used", "", ""), "warning used-before-install Job/a pre-install 6: uses ConfigMap/used, which is no hook but an ordinary resource of the chart: at the first installation it doesn't exist yet\n"},
+		"ordinary, between":  {job("a", "post-install,pre-delete,test,pre-upgrade", weight(1), settings), object("ConfigMap", "used", "", ""), ""},
+		"ordinary, after":    {job("a", "post-delete", weight(1), settings), object("ConfigMap", "used", "", ""), "warning used-after-delete Job/a post-delete 6: uses ConfigMap/used, which is no hook but an ordinary resource of the chart: it's deleted by then\n"},
+		"ordinary, kept":     {job("a", "post-delete", weight(1), settings), object("ConfigMap", "used", "", "helm.sh/resource-policy: keep"), ""},
+		"ordinary, and hook": {job("a", "post-install", weight(1), settings), object("ConfigMap", "used", "", "") + "---\n" + used("post-install", 2), ""},
+		"ordinary, and hook before the installation": {job("a", "pre-install", weight(1), settings), object("ConfigMap", "used", "", "") + "---\n" + used("pre-install", 2),
+			"error used-before-created Job/a pre-install 6: has weight 1 and uses ConfigMap/used, which is created by a hook of weight 2 (shop/templates/used.yaml)" + created},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := lines(checked(t, templates{"shop/templates/user.yaml": test.user, "shop/templates/used.yaml": test.used}))
+			if got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestSameObjects(t *testing.T) {
+	const message = "ConfigMap/c is a hook of weight 0 in shop/templates/a.yaml as well: they run one after another\n"
+	for name, test := range map[string]struct{ first, second, want string }{
+		"the same":        {object("ConfigMap", "c", "test", ""), object("ConfigMap", "c", "test,pre-install", ""), "warning same-object ConfigMap/c test 6: " + message},
+		"other weight":    {object("ConfigMap", "c", "test", ""), object("ConfigMap", "c", "test", weight(1)), ""},
+		"other event":     {object("ConfigMap", "c", "test", ""), object("ConfigMap", "c", "pre-install", ""), ""},
+		"other kind":      {object("ConfigMap", "c", "test", ""), object("Secret", "c", "test", ""), ""},
+		"other name":      {object("ConfigMap", "c", "test", ""), object("ConfigMap", "d", "test", ""), ""},
+		"other namespace": {object("ConfigMap", "c", "test", ""), "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  namespace: far\n  annotations:\n    helm.sh/hook: test\n", ""},
+		"no name":         {"apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: c, annotations: {helm.sh/hook: test}}", "apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: c, annotations: {helm.sh/hook: test}}", ""},
+		"in a List":       {"apiVersion: v1\nkind: List\nmetadata: {annotations: {helm.sh/hook: test}}\nitems: [{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}, {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}]", object("ConfigMap", "c", "test", ""), "warning same-object ConfigMap/c test 6: " + message},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := lines(checked(t, templates{"shop/templates/a.yaml": test.first, "shop/templates/b.yaml": test.second}))
+			if got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestJobs(t *testing.T) {
+	const limit = "warning no-backoff-limit Job/a test 4: Job a has no spec.backoffLimit: Kubernetes takes 6, and waits longer before each new attempt\n"
+	const deadline = "note no-deadline Job/a test 4: Job a has no spec.activeDeadlineSeconds: if the operation gives up after --timeout, the Job runs on\n"
+	for name, test := range map[string]struct{ manifest, want string }{
+		"both":               {"batch/v1\nkind: Job\nmetadata: {name: a, annotations:\n  {helm.sh/hook: test}}\nspec: {backoffLimit: 0, activeDeadlineSeconds: 1}", ""},
+		"none":               {"batch/v1\nkind: Job\nmetadata: {name: a, annotations:\n  {helm.sh/hook: test}}\nspec: {}", limit + deadline},
+		"nothing":            {"batch/v1\nkind: Job\nmetadata: {name: a, annotations:\n  {helm.sh/hook: test}}\nspec: {backoffLimit: null, activeDeadlineSeconds:}", limit + deadline},
+		"a limit":            {"batch/v1\nkind: Job\nmetadata: {name: a, annotations:\n  {helm.sh/hook: test}}\nspec: {backoffLimit: 3}", deadline},
+		"one for each index": {"batch/v1\nkind: Job\nmetadata: {name: a, annotations:\n  {helm.sh/hook: test}}\nspec: {backoffLimitPerIndex: 3}", deadline},
+		"the pods'":          {"batch/v1\nkind: Job\nmetadata: {name: a, annotations:\n  {helm.sh/hook: test}}\nspec: {backoffLimit: 3, template: {spec: {activeDeadlineSeconds: 3}}}", deadline},
+		"not Kubernetes'":    {"example.com/v1\nkind: Job\nmetadata: {name: a, annotations:\n  {helm.sh/hook: test}}", ""},
+		"no hook":            {"batch/v1\nkind: Job\nmetadata: {name: a}", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := lines(checked(t, templates{"shop/templates/a.yaml": "apiVersion: " + test.manifest})); got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestWeights(t *testing.T) {
+	const once = ": with one weight they'd run at once, if they don't need one another\n"
+	for name, test := range map[string]struct {
+		hooks string // as chart:name=weight; chart is a subchart, or the chart itself if there's none
+		want  string
+	}{
+		"one weight":             {"a:a=0 b:b=0 c:c=0", ""},
+		"two subcharts":          {"a:a=0 b:b=1", "note separate-weights Job/b test 6: the Jobs and Pods of weights 0 and 1 are of different subcharts (shop/charts/a, shop/charts/b)" + once},
+		"three subcharts":        {"a:a=-5 b:b=1 c:c=7", "note separate-weights Job/b test 6: the Jobs and Pods of weights -5, 1 and 7 are of different subcharts (shop/charts/a, shop/charts/b, shop/charts/c)" + once},
+		"a chain in each":        {"a:a1=0 b:b1=0 a:a2=1 b:b2=1", ""},
+		"a chain in one of them": {"a:a1=0 b:b1=0 a:a2=1 c:c2=1", ""},
+		"the chart's own first":  {":a=0 b:b=1", ""},
+		"the chart's own last":   {"b:b=1 :z=2", ""},
+		"names that begin alike": {"a:a=0 aa:b=1", "note separate-weights Job/b test 6: the Jobs and Pods of weights 0 and 1 are of different subcharts (shop/charts/a, shop/charts/aa)" + once},
+		"migrate and seed":       {":migrate=1 :seed=2", ""},
+		"three steps":            {":a=1 :b=2 :c=3", ""},
+		"four steps":             {":a=1 :b=2 :c=3 :d=10", "note separate-weights Job/b test 6: weights 1, 2, 3 and 10 have one Job or Pod each" + once},
+		"four steps, one of two": {":a=1 :b=2 :c=3 :d=4 :e=4", ""},
+		"four, then two":         {":a=1 :b=2 :c=3 :d=4 :e=5 :f=5", "note separate-weights Job/b test 6: weights 1, 2, 3 and 4 have one Job or Pod each" + once},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := templates{
+				// Objects to set up are of no matter: they take no time.
+				"shop/templates/setup.yaml": object("ConfigMap", "x", "test", weight(-9)) + "---\n" + object("Secret", "x", "test", weight(-8)),
+			}
+			for field := range strings.FieldsSeq(test.hooks) {
+				subchart, rest, _ := strings.Cut(field, ":")
+				hook, n, _ := strings.Cut(rest, "=")
+				folder := "shop"
+				if subchart != "" {
+					folder = path.Join("shop", "charts", subchart)
+				}
+				files[path.Join(folder, "templates", hook+".yaml")] = job(hook, "test", "helm.sh/hook-weight: \""+n+"\"", "")
+			}
+			if got := lines(checked(t, files)); got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestHookThatIsNoObject(t *testing.T) {
+	rel := rendered(t, nil)
+	rel.Hooks = []*release.Hook{{Name: "a", Kind: "Job", Path: "shop/templates/a.yaml", Manifest: "a: [", Events: []release.HookEvent{release.HookTest}}}
+	if _, err := Check(rel, nil, nil); err == nil || !strings.Contains(err.Error(), "hook Job/a (shop/templates/a.yaml): parsing the manifest") {
+		t.Errorf("got error %v, want one that names the hook", err)
+	}
+}
+
+// TestRulesAreExplained: docs/lint.md has a part for each rule, with its severity, and
+// for no other.
+func TestRulesAreExplained(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "lint.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, rule := range Rules {
+		want = append(want, fmt.Sprintf("### %s\n\n%s.", rule.ID, map[Severity]string{Error: "Error", Warning: "Warning", Note: "Note"}[rule.Severity]))
+	}
+	for part := range bytes.SplitSeq(text, []byte("\n### ")) {
+		heading, rest, _ := strings.Cut(string(part), "\n\n")
+		severity, _, _ := strings.Cut(rest, ".")
+		got = append(got, fmt.Sprintf("### %s\n\n%s.", heading, severity))
+	}
+	if got = got[1:]; !slices.Equal(got, want) {
+		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}

@@ -1,0 +1,93 @@
+package lint
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
+)
+
+// ladderLength is from how many weights with one Job or Pod each on they look
+// numbered rather than ordered. A chain such as schema, data, index is shorter.
+const ladderLength = 4
+
+// checkWeights looks for weights that keep Jobs and Pods apart for no reason that can
+// be seen. Reasons that can't be seen are many, so it's content with two patterns.
+func (c *check) checkWeights(event hooks.Event, tiers []tier) {
+	var work []tier
+	for _, t := range tiers {
+		t.hooks = slices.DeleteFunc(slices.Clone(t.hooks), func(h *hooks.Hook) bool { return !h.RunsToCompletion() })
+		if len(t.hooks) > 0 {
+			work = append(work, t)
+		}
+	}
+	for run := range runs(work, strangers) {
+		if len(run) > 1 {
+			c.add(separateWeights, aboutHook(run[1].hooks[0]).at(event), "the Jobs and Pods of weights %s are of different subcharts (%s): with one weight they'd run at once, if they don't need one another", weights(run), strings.Join(charts(run), ", "))
+		}
+	}
+	for run := range runs(work, steps) {
+		if len(run) >= ladderLength {
+			c.add(separateWeights, aboutHook(run[1].hooks[0]).at(event), "weights %s have one Job or Pod each: with one weight they'd run at once, if they don't need one another", weights(run))
+		}
+	}
+}
+
+// runs yields the longest runs of neighbouring tiers in which each fits those before.
+func runs(tiers []tier, fits func(before []tier, next tier) bool) func(yield func([]tier) bool) {
+	return func(yield func([]tier) bool) {
+		start := 0
+		for i := 1; i <= len(tiers); i++ {
+			if i < len(tiers) && fits(tiers[start:i], tiers[i]) {
+				continue
+			}
+			if !yield(tiers[start:i]) {
+				return
+			}
+			start = i
+		}
+	}
+}
+
+// strangers reports whether no hook of the tier is of a chart that one before is of,
+// or that contains it or is contained in it: a chart may order its own hooks, and
+// those of its subcharts.
+func strangers(before []tier, next tier) bool {
+	for _, a := range charts(before) {
+		for _, b := range charts([]tier{next}) {
+			if strings.HasPrefix(a+"/", b+"/") || strings.HasPrefix(b+"/", a+"/") {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// steps reports whether the tiers have one hook each, all of one chart.
+func steps(before []tier, next tier) bool {
+	all := slices.Concat(before, []tier{next})
+	one := func(t tier) bool { return len(t.hooks) == 1 }
+	return one(before[0]) && one(next) && len(charts(all)) == 1
+}
+
+// charts returns the paths of the charts that the hooks are of.
+func charts(tiers []tier) []string {
+	var paths []string
+	for _, t := range tiers {
+		for _, h := range t.hooks {
+			paths = append(paths, chartOf(h.Path))
+		}
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
+func weights(tiers []tier) string {
+	var all []string
+	for _, t := range tiers {
+		all = append(all, strconv.Itoa(t.weight))
+	}
+	last := len(all) - 1
+	return strings.Join(all[:last], ", ") + " and " + all[last]
+}
