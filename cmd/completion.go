@@ -140,6 +140,21 @@ func (p *program) testArguments(_ *cobra.Command, args []string, _ string) ([]st
 	return noMoreArguments()
 }
 
+func (p *program) lintArguments(_ *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return p.charts(toComplete)
+	}
+	return noMoreArguments()
+}
+
+// lintVersions are the versions of the chart that's checked.
+func (p *program) lintVersions(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 1 {
+		return p.versions(args[0])
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
+}
+
 func noMoreArguments() ([]string, cobra.ShellCompDirective) {
 	return cobra.AppendActiveHelp(nil, "This command does not take any more arguments (but may accept flags)."), cobra.ShellCompDirectiveNoFileComp
 }

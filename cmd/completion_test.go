@@ -94,6 +94,10 @@ func TestCompletion(t *testing.T) {
 		{"test _", releases},
 		{"test web _", enough},
 		{"upgrade -n elsewhere _", "far\tshop-0.1.0 -> deployed\n:4\n"},
+		{"lint _", charts},
+		{"lint local/shop _", enough},
+		{"lint local/shop --version _", versions},
+		{"lint -o _", "table\njson\nsarif\n:4\n"},
 		{"version _", ":4\n"},
 	} {
 		t.Run(test.line, func(t *testing.T) {

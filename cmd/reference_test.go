@@ -20,6 +20,7 @@ import (
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/display"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/lint"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/report"
 )
 
@@ -130,7 +131,7 @@ func TestReferenceIsComplete(t *testing.T) {
 	names = append(names, progressModes...)
 	names = append(names, logModes...)
 	names = append(names, reportEndings()...)
-	for _, record := range []any{display.Record{}, display.RecordHook{}, report.Timeline{}, report.Event{}, report.Hook{}, report.Forecast{}, report.Plan{}, report.PlanEvent{}, report.PlanTier{}, report.PlanStage{}, report.PlanHook{}, programVersions{}} {
+	for _, record := range []any{display.Record{}, display.RecordHook{}, report.Timeline{}, report.Event{}, report.Hook{}, report.Forecast{}, report.Plan{}, report.PlanEvent{}, report.PlanTier{}, report.PlanStage{}, report.PlanHook{}, lint.Report{}, lint.Finding{}, programVersions{}} {
 		for _, field := range reflect.VisibleFields(reflect.TypeOf(record)) {
 			if tag, _, _ := strings.Cut(field.Tag.Get("json"), ","); tag != "" {
 				names = append(names, tag)

@@ -94,6 +94,7 @@ func newRootCmd(p *program) *cobra.Command {
 		newTestCmd(p),
 		newRecoverCmd(p),
 		newPlanCmd(p),
+		newLintCmd(p),
 		newTimelineCmd(p),
 		newVersionCmd(p),
 	)

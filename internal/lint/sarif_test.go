@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -57,6 +58,25 @@ func TestSARIFIsValid(t *testing.T) {
 		}
 		if err := schema.Validate(document); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	golden, err := filepath.Glob("../../cmd/testdata/lint/*.sarif.txt")
+	if err != nil || len(golden) == 0 {
+		t.Fatal(golden, err)
+	}
+	for _, file := range golden {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(text), "--- stdout\n")
+		printed, _, _ := strings.Cut(rest, "--- stderr\n")
+		document, err := jsonschema.UnmarshalJSON(strings.NewReader(printed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(document); err != nil {
+			t.Errorf("%s: %v", file, err)
 		}
 	}
 	// The schema is one that finds mistakes.

@@ -1,0 +1,142 @@
+package cmd
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/lint"
+)
+
+// helmsClock is what begins each line of Helm's log.
+var helmsClock = regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `)
+
+// TestLint compares what lint prints with golden files, which -update writes anew:
+//
+//	go test ./cmd -run TestLint -update
+func TestLint(t *testing.T) {
+	for name, args := range map[string]string{
+		"broken.table":   "testdata/charts/broken",
+		"broken.json":    "testdata/charts/broken -o json",
+		"broken.sarif":   "testdata/charts/broken -o sarif",
+		"values":         "testdata/charts/broken --set policy=hook-succeeded,weight=0",
+		"upgrade":        "testdata/charts/versions --is-upgrade --kube-version 1.30 -a example.com/v1 -n store",
+		"install":        "testdata/charts/versions --kube-version 1.29",
+		"none.table":     "testdata/charts/old --strict",
+		"none.json":      "testdata/charts/old -o json",
+		"none.sarif":     "testdata/charts/old -o sarif",
+		"warnings":       "testdata/charts/shop",
+		"strict":         "testdata/charts/shop --strict",
+		"library":        "testdata/charts/library",
+		"missing":        "testdata/charts/missing",
+		"no-chart":       "testdata/charts/nowhere",
+		"no-arguments":   "",
+		"bad-render":     "testdata/charts/shop --set greeting=[",
+		"bad-version":    "testdata/charts/shop --kube-version x",
+		"bad-output":     "testdata/charts/shop -o yaml",
+		"charts-shop":    "../testdata/charts/shop",
+		"charts-setup":   "../testdata/charts/setup",
+		"charts-tiers":   "../testdata/charts/tiers",
+		"charts-random":  "../testdata/charts/random",
+		"charts-release": "../testdata/charts/release --set events={pre-install+pre-upgrade,post-install,test} --set kind=job",
+		"charts-crd":     "../testdata/charts/crd",
+		"charts-edges":   "../testdata/charts/edges --set severalEvents=true,sameObject=true,rejectedHook=true,unknownField=true,unknownKind=true,deleteHooks=true",
+	} {
+		t.Run(name, func(t *testing.T) {
+			isolate(t)
+			// Whatever was contacted would answer nothing.
+			t.Setenv("HELM_KUBEAPISERVER", "http://127.0.0.1:1")
+			got, _ := runWith(t, nil, append([]string{"lint"}, strings.Fields(args)...)...)
+			golden := filepath.Join("testdata", "lint", name+".txt")
+			text := fmt.Sprintf("$ helm-parallel-hooks lint %s\nexit code %d\n--- stdout\n%s--- stderr\n%s", args, got.code, got.stdout, got.stderr)
+			text = helmsClock.ReplaceAllString(text, "")
+			if *update {
+				if err := os.WriteFile(golden, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text != string(want) {
+				t.Errorf("got:\n%s\nwant:\n%s", text, want)
+			}
+		})
+	}
+}
+
+func lintReport(t *testing.T, args ...string) *lint.Report {
+	t.Helper()
+	isolate(t)
+	got, _ := runWith(t, nil, append([]string{"lint", "-o", "json"}, args...)...)
+	r := new(lint.Report)
+	if err := json.Unmarshal([]byte(got.stdout), r); err != nil {
+		t.Fatalf("%v: %+v", err, got)
+	}
+	return r
+}
+
+// TestEveryRuleFindsSomething: the chart that's broken on purpose breaks every rule.
+func TestEveryRuleFindsSomething(t *testing.T) {
+	found := map[string]int{}
+	for _, f := range lintReport(t, "testdata/charts/broken").Findings {
+		found[f.Rule]++
+	}
+	for _, rule := range lint.Rules {
+		if found[rule.ID] == 0 {
+			t.Errorf("%s has found nothing", rule.ID)
+		}
+	}
+}
+
+// TestEveryChartIsLinted: TestLint knows all charts of the repository.
+func TestEveryChartIsLinted(t *testing.T) {
+	charts, err := filepath.Glob("../testdata/charts/*")
+	if err != nil || len(charts) == 0 {
+		t.Fatal(charts, err)
+	}
+	for _, chart := range charts {
+		if _, err := os.Stat(filepath.Join("testdata", "lint", "charts-"+filepath.Base(chart)+".txt")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestLintOfAnArchive: what's found is the same, and where it is is the archive.
+func TestLintOfAnArchive(t *testing.T) {
+	chrt, err := loader.Load("testdata/charts/broken")
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := chartutil.Save(chrt, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, packed := lintReport(t, "testdata/charts/broken"), lintReport(t, archive)
+	if len(packed.Findings) != len(folder.Findings) {
+		t.Fatalf("got %d findings, want the %d of the folder", len(packed.Findings), len(folder.Findings))
+	}
+	byHook := func(a, b lint.Finding) int {
+		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Hook, b.Hook), strings.Compare(a.Message, b.Message))
+	}
+	slices.SortFunc(folder.Findings, byHook)
+	slices.SortFunc(packed.Findings, byHook)
+	for i, got := range packed.Findings {
+		want := folder.Findings[i]
+		want.File, want.Line = filepath.ToSlash(archive), 0
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+}
