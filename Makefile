@@ -79,7 +79,7 @@ MODULE = $(shell go list -m)
 # Our own packages alone are instrumented: to build all of Kubernetes' and Helm's anew would take longer than the rest.
 # An input that fails goes to the testdata of its package, and is to be kept there.
 fuzz: ## Fuzz each target for FUZZTIME, 30s by default.
-	@for package in hooks internal/display internal/helm3 internal/report; do \
+	@for package in hooks internal/display internal/helm3 internal/lint internal/report; do \
 		cache=$(CURDIR)/.cache/fuzz/$$package; \
 		go test -c -gcflags='$(MODULE)/...=-d=libfuzzer' -o $$cache/fuzz.test ./$$package || exit 1; \
 		for target in $$($$cache/fuzz.test -test.list '^Fuzz'); do \

@@ -310,6 +310,7 @@ func TestWeights(t *testing.T) {
 		"three steps":            {":a=1 :b=2 :c=3", ""},
 		"four steps":             {":a=1 :b=2 :c=3 :d=10", "note separate-weights Job/b test 6: weights 1, 2, 3 and 10 have one Job or Pod each" + once},
 		"four steps, one of two": {":a=1 :b=2 :c=3 :d=4 :e=4", ""},
+		"two, then three":        {":a=0 :b=0 :c=1 :d=2 :e=3", ""},
 		"four, then two":         {":a=1 :b=2 :c=3 :d=4 :e=5 :f=5", "note separate-weights Job/b test 6: weights 1, 2, 3 and 4 have one Job or Pod each" + once},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -145,7 +145,7 @@ var (
 // annotation, or else 0.
 func (s Source) line(annotation, kind, name string) int {
 	text := blank(blank(s.Text, templateComment), yamlComment)
-	key := regexp.MustCompile(`(?m)(?:^|[\s{,"'])` + regexp.QuoteMeta(annotation) + `["']?[ \t]*:`)
+	key := regexp.MustCompile(`(?m)(?:^|[\s{,"'])` + regexp.QuoteMeta(strings.ToValidUTF8(annotation, "")) + `["']?[ \t]*:`)
 	found, candidates := 0, 0
 	starts := append([]int{0}, beginnings(documentStart, text)...)
 	for i, start := range starts {
@@ -196,16 +196,21 @@ func mayBe(field *regexp.Regexp, document, value string) bool {
 		return true
 	}
 	written, _, _ := strings.Cut(match[1], " #")
-	written = strings.TrimSpace(written)
-	if quote := written[:1]; quote == `"` || quote == "'" {
-		written = strings.Trim(written, quote)
+	literals := templateAction.Split(strings.Trim(strings.TrimSpace(written), `"'`), -1)
+	first, last := literals[0], literals[len(literals)-1]
+	if len(literals) == 1 {
+		return value == first
 	}
-	pattern := "^"
-	for i, literal := range templateAction.Split(written, -1) {
-		if i > 0 {
-			pattern += ".*"
+	if !strings.HasPrefix(value, first) {
+		return false
+	}
+	value = value[len(first):]
+	for _, literal := range literals[1 : len(literals)-1] {
+		_, after, found := strings.Cut(value, literal)
+		if !found {
+			return false
 		}
-		pattern += regexp.QuoteMeta(literal)
+		value = after
 	}
-	return regexp.MustCompile(pattern + "$").MatchString(value)
+	return strings.HasSuffix(value, last)
 }

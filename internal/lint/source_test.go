@@ -29,6 +29,7 @@ func TestLine(t *testing.T) {
 		"by name":                 {"kind: Job\nmetadata:\n  name: a\n  annotations: {helm.sh/hook: test}\n---\nkind: Job\nmetadata:\n  labels:\n    x: y\n  name: \"b\" # two\n  annotations: {helm.sh/hook: test}\n", "helm.sh/hook", "b", 11},
 		"by a part of a name":     {"kind: Job\nmetadata:\n  name: {{ .Release.Name }}-a\n  annotations: {helm.sh/hook: test}\n---\nkind: Job\nmetadata:\n  name: {{ .Release.Name }}-b\n  annotations: {helm.sh/hook: test}\n", "helm.sh/hook", "x-b", 9},
 		"by a name that isn't it": {"kind: Job\nmetadata:\n  name: {{ .a }}\n  annotations: {helm.sh/hook: test}\n---\nkind: Job\nmetadata:\n  name: {{ .b }}\n  annotations: {helm.sh/hook: test}\n", "helm.sh/hook", "b", 0},
+		"by several parts":        {"kind: Job\nmetadata:\n  name: {{ .a }}-x-{{ .b }}-y\n  annotations: {helm.sh/hook: test}\n---\nkind: Job\nmetadata:\n  name: '{{ .a }}-z-{{ .b }}-y'\n  annotations: {helm.sh/hook: test}\n---\nkind: Job\nmetadata:\n  name: {{ .a }}-z-{{ .b }}-x\n  annotations: {helm.sh/hook: test}\n", "helm.sh/hook", "b-z-b-y", 9},
 		"a name of branches":      {"kind: Job\nmetadata:\n  name: {{ if .a }}x{{ else }}b{{ end }}\n  annotations: {helm.sh/hook: test}\n", "helm.sh/hook", "b", 4},
 		"a loop":                  {"{{- range .x }}\n---\nkind: Job\nmetadata:\n  name: {{ . }}\n  annotations: {helm.sh/hook: test}\n{{- end }}\n", "helm.sh/hook", "b", 6},
 		"another that's included": {"kind: Job\nmetadata:\n  name: {{ .a }}\n  annotations: {helm.sh/hook: test}\n---\n{{ include \"job\" . }}\n", "helm.sh/hook", "b", 0},
