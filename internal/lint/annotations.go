@@ -10,11 +10,14 @@ import (
 	"strconv"
 	"strings"
 
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/releaseutil"
 	"sigs.k8s.io/yaml"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/helm3"
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/report"
 )
 
@@ -24,24 +27,76 @@ const parallelism = 2
 
 // checkPlan has the engine say which annotations of the plugin it can't follow.
 func (c *check) checkPlan(rel *release.Release, event hooks.Event, all []*hooks.Hook) {
-	_, err := hooks.NewPlan(event, all, parallelism)
-	c.addPlanError(rel, event, err)
+	_, err := hooks.NewPlan(event, all, hooks.PlanOptions{Parallelism: parallelism})
+	c.addPlanError(rel, err, event)
 }
 
-// addPlanError adds what a plan couldn't be made for. What isn't about a hook is about
-// the chart.
-func (c *check) addPlanError(rel *release.Release, event hooks.Event, err error) {
-	for err := range leaves(err) {
-		var bad *hooks.AnnotationError
-		a := about{template: path.Join(rel.Chart.Name(), "Chart.yaml")}
-		if !errors.As(err, &bad) {
-			c.add(invalidAnnotation, a.at(event), "%v", err)
+// checkLimits looks at the annotations of the plugin in each Chart.yaml.
+func (c *check) checkLimits(rel *release.Release) {
+	_, err := helm3.Limits(rel.Chart)
+	c.addPlanError(rel, err)
+	c.checkSubchartLimits(rel.Chart)
+}
+
+// checkSubchartLimits looks for limits of subcharts that the chart doesn't have, not even
+// where its values leave them out.
+func (c *check) checkSubchartLimits(of *chart.Chart) {
+	for _, sub := range of.Dependencies() {
+		c.checkSubchartLimits(sub)
+	}
+	value, limited := of.Metadata.Annotations[hooks.SubchartMaxParallelAnnotation]
+	limits, err := hooks.LimitsOf(of.ChartFullPath(), map[string]string{hooks.SubchartMaxParallelAnnotation: value})
+	if !limited || err != nil {
+		return
+	}
+	for _, limit := range limits {
+		above, names := of, strings.Split(strings.TrimPrefix(limit.Chart, of.ChartFullPath()+"/charts/"), "/charts/")
+		for _, name := range names {
+			i := slices.IndexFunc(above.Dependencies(), func(sub *chart.Chart) bool { return sub.Name() == name })
+			if i >= 0 {
+				above = above.Dependencies()[i]
+				continue
+			}
+			if !slices.Contains(declared(above), name) {
+				a := about{template: path.Join(of.ChartFullPath(), "Chart.yaml")}
+				c.add(invalidAnnotation, a.annotated(hooks.SubchartMaxParallelAnnotation, value), "%s: %q: %s has no subchart %q", hooks.SubchartMaxParallelAnnotation, value, above.ChartFullPath(), name)
+			}
+			break
+		}
+	}
+}
+
+// declared returns the names of the subcharts in a chart's Chart.yaml as it was written:
+// Helm drops from its metadata those that values leave out (pkg/chartutil,
+// dependencies.go).
+func declared(c *chart.Chart) (names []string) {
+	for _, file := range c.Raw {
+		var written chart.Metadata
+		if file.Name != chartutil.ChartfileName || yaml.Unmarshal(file.Data, &written) != nil {
 			continue
 		}
+		for _, d := range written.Dependencies {
+			names = append(names, cmp.Or(d.Alias, d.Name))
+		}
+	}
+	return names
+}
+
+// addPlanError adds what a plan couldn't be made for, at the events of the plan. What
+// isn't about a hook is about a chart.
+func (c *check) addPlanError(rel *release.Release, err error, events ...hooks.Event) {
+	for err := range leaves(err) {
+		var bad *hooks.AnnotationError
+		if !errors.As(err, &bad) {
+			c.add(invalidAnnotation, about{events: events, template: path.Join(rel.Chart.Name(), "Chart.yaml")}, "%v", err)
+			continue
+		}
+		a := about{template: path.Join(bad.Chart, "Chart.yaml")}
 		if bad.Hook != nil {
 			a = aboutHook(bad.Hook)
 		}
-		c.add(invalidAnnotation, a.annotated(bad.Annotation, bad.Value).at(event), "%s: %q: %s", bad.Annotation, bad.Value, bad.Problem)
+		a.events = events
+		c.add(invalidAnnotation, a.annotated(bad.Annotation, bad.Value), "%s: %q: %s", bad.Annotation, bad.Value, bad.Problem)
 	}
 }
 

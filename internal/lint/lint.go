@@ -74,6 +74,7 @@ func Check(rel *release.Release, templates map[string]string, sources Sources) (
 	if err := c.checkDropped(templates); err != nil {
 		return nil, err
 	}
+	c.checkLimits(rel)
 	resources := ordinaryResources(rel.Manifest, rel.Namespace)
 	for _, name := range report.Events() {
 		event := hooks.Event(name)

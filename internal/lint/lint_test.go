@@ -106,6 +106,10 @@ parallel-hooks/slots: "2"
 other/annotation: x`, ""), ""},
 		"bad slots": {job("a", "pre-install,pre-upgrade", `parallel-hooks/slots: "0"`, ""),
 			`error invalid-annotation Job/a pre-install,pre-upgrade 7: parallel-hooks/slots: "0": must be an integer of at least 1, or "all"` + "\n"},
+		"after nobody, for an hour": {job("a", "test", "parallel-hooks/after: b\nparallel-hooks/timeout: 1h", ""),
+			`error invalid-annotation Job/a test 7: parallel-hooks/after: "b": no hook of the release is called "b"; must be names of hooks, or Kind/name, separated by commas` + "\n"},
+		"after itself": {job("a", "test", "parallel-hooks/failure: ignore\nparallel-hooks/after: Job/a", ""),
+			`error invalid-annotation Job/a test 8: parallel-hooks/after: "Job/a": names the hook itself` + "\n"},
 		"a fraction": {job("a", "test", `helm.sh/hook-weight: "1.5"`, ""),
 			`error invalid-weight Job/a test 7: helm.sh/hook-weight is "1.5", which is no whole number: Helm takes 0` + "\n"},
 		"a word": {job("a", "test", `helm.sh/hook-weight: first`, ""),
@@ -153,15 +157,15 @@ func TestPlanErrors(t *testing.T) {
 	c := &check{sources: sources, seen: map[string]*Finding{}}
 	rel := rendered(t, nil)
 	for _, event := range []hooks.Event{"pre-install", "test"} {
-		c.addPlanError(rel, event, errors.Join(
+		c.addPlanError(rel, errors.Join(
 			&hooks.AnnotationError{Hook: h, Annotation: "parallel-hooks/after", Value: "a", Problem: "is itself"},
 			fmt.Errorf("chart: %w", errors.Join(
-				&hooks.AnnotationError{Annotation: "parallel-hooks/max-parallel", Value: "x", Problem: "must be a number"},
+				&hooks.AnnotationError{Chart: "shop", Annotation: "parallel-hooks/max-parallel", Value: "x", Problem: "must be a number"},
 			)),
 			errors.New("something else"),
-		))
+		), event)
 	}
-	c.addPlanError(rel, "test", nil)
+	c.addPlanError(rel, nil, "test")
 	want := `error invalid-annotation  pre-install,test 3: parallel-hooks/max-parallel: "x": must be a number
 error invalid-annotation  pre-install,test 0: something else
 error invalid-annotation Job/a pre-install,test 4: parallel-hooks/after: "a": is itself
