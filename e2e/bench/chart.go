@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -24,6 +25,7 @@ type workload struct {
 	kind     string // Job, Pod or ConfigMap
 	count    int
 	duration time.Duration // of a Job or Pod
+	last     time.Duration // of the last of them; zero: as the others
 	event    string        // as in the annotation helm.sh/hook
 	ballast  int           // bytes in the chart that can't be compressed
 	idle     bool          // Jobs are suspended, Pods wait for a scheduler that doesn't exist
@@ -32,13 +34,17 @@ type workload struct {
 // object returns the nth object.
 func (w workload) object(release string, n int) runtime.Object {
 	meta := metav1.ObjectMeta{Name: fmt.Sprintf("%s-%04d", release, n)}
-	run := map[string]string{controlplane.DurationAnnotation: w.duration.String()}
+	duration := w.duration
+	if n == w.count-1 {
+		duration = cmp.Or(w.last, duration)
+	}
+	run := map[string]string{controlplane.DurationAnnotation: duration.String()}
 	pod := corev1.PodSpec{
 		RestartPolicy: corev1.RestartPolicyNever,
 		Containers: []corev1.Container{{
 			Name:    "hook",
 			Image:   "busybox:1.37",
-			Command: []string{"sleep", fmt.Sprint(w.duration.Seconds())},
+			Command: []string{"sleep", fmt.Sprint(duration.Seconds())},
 		}},
 	}
 	if w.idle {

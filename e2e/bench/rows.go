@@ -101,7 +101,7 @@ func (l limit) rows() []row {
 	rows = append(rows, l.startRows()...)
 	rows = append(rows, engineRows()...)
 	rows = append(rows, l.growthRows()...)
-	return append(rows, l.upgradeRow(), l.requestsRow(), l.recordsRow())
+	return append(rows, l.upgradeRow(), l.orderRow(), l.requestsRow(), l.recordsRow())
 }
 
 func installRow(name, title string, w workload, parallelism int, target float64, contestants ...string) row {
@@ -258,6 +258,50 @@ func (l limit) upgradeRow() row {
 				return ratio(r[name][hooksTime], r[name][firstTime])
 			}},
 			overFloor(title, 0),
+		},
+	}
+}
+
+// orderRow is about hooks of which the longest has the last name.
+func (l limit) orderRow() row {
+	const atOnce = 4
+	w := l.jobs(21, time.Second)
+	w.event, w.last = "pre-install,pre-upgrade", 10*time.Second
+	upgrades := contestant{name: plugin, run: func(ctx context.Context, t *trial) (sample, error) {
+		namespace, err := t.namespace(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := t.install(ctx, plugin, namespace, releaseName, w, w.count); err != nil {
+			return nil, err
+		}
+		chart, err := t.chart(w)
+		if err != nil {
+			return nil, err
+		}
+		byName, err := t.then(ctx, plugin, namespace, w, atOnce, "upgrade", releaseName, chart)
+		if err != nil {
+			return nil, err
+		}
+		longestFirst, err := t.then(ctx, plugin, namespace, w, atOnce, "upgrade", releaseName, chart, "--hook-order", "longest-first")
+		if err == nil {
+			longestFirst[firstTime] = byName[hooksTime]
+		}
+		return longestFirst, err
+	}}
+	title := "20 Jobs of 1 s and one of 10 s whose name is the last, 4 at once"
+	// Nothing can end before the longest has, nor before all slots were busy all the time.
+	least := max(w.last, (time.Duration(w.count-1)*w.duration+w.last)/atOnce)
+	return row{
+		name: "order", title: title, audited: true, brief: true,
+		contestants: []contestant{upgrades},
+		metrics: []metric{
+			{title: title + ": longest first ÷ by name, hooks' time", unit: "×", target: 0.8, of: func(r repetition, name string) (float64, bool) {
+				return ratio(r[name][hooksTime], r[name][firstTime])
+			}},
+			{title: "… longest first ÷ what the Jobs alone take at best", unit: "×", of: func(r repetition, name string) (float64, bool) {
+				return ratio(r[name][hooksTime], least.Seconds())
+			}},
 		},
 	}
 }

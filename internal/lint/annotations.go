@@ -33,7 +33,8 @@ func (c *check) checkPlan(rel *release.Release, event hooks.Event, all []*hooks.
 
 // checkLimits looks at the annotations of the plugin in each Chart.yaml.
 func (c *check) checkLimits(rel *release.Release) {
-	_, err := helm3.Limits(rel.Chart)
+	var err error
+	c.limits, err = helm3.Limits(rel.Chart)
 	c.addPlanError(rel, err)
 	c.checkSubchartLimits(rel.Chart)
 }

@@ -83,6 +83,7 @@ func Check(rel *release.Release, templates map[string]string, sources Sources) (
 		c.checkSameObjects(event, tiers)
 		c.checkUses(event, tiers, resources)
 		c.checkWeights(event, tiers)
+		c.checkNames(event, tiers)
 	}
 	return c.report(rel), nil
 }
@@ -91,6 +92,7 @@ func Check(rel *release.Release, templates map[string]string, sources Sources) (
 type check struct {
 	namespace string
 	sources   Sources
+	limits    []hooks.Limit // of the charts
 	findings  []*Finding
 	seen      map[string]*Finding
 }

@@ -296,6 +296,26 @@ func TestJobs(t *testing.T) {
 	}
 }
 
+func TestNumberedNames(t *testing.T) {
+	const found = `is called as if it came after Job/01-schema, which has the same weight: where hooks run in parallel, it doesn't; say so by parallel-hooks/after or by weights` + "\n"
+	for name, test := range map[string]struct{ manifest, want string }{
+		"numbered":           {job("01-schema", "test", "", "") + "---\n" + job("02-data", "test", "", ""), "warning numbered-names Job/02-data test 19: " + found},
+		"with after":         {job("01-schema", "test", "", "") + "---\n" + job("02-data", "test", "parallel-hooks/after: 01-schema", ""), ""},
+		"of other weights":   {job("01-schema", "test", "", "") + "---\n" + job("02-data", "test", weight(1), ""), ""},
+		"parts of one thing": {job("run-1-shard", "test", "", "") + "---\n" + job("run-2-shard", "test", "", ""), ""},
+		"at the end":         {job("run-1", "test", "", "") + "---\n" + job("data-2", "test", "", ""), ""},
+		"of other things":    {job("shop-1-schema", "test", "", "") + "---\n" + job("cart-2-data", "test", "", ""), ""},
+		"versions":           {job("v1-schema", "test", "", "") + "---\n" + job("v2-data", "test", "", ""), ""},
+		"objects to set up":  {object("ConfigMap", "01-schema", "test", "") + "---\n" + object("ConfigMap", "02-data", "test", ""), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := lines(checked(t, templates{"shop/templates/a.yaml": test.manifest})); got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+		})
+	}
+}
+
 func TestWeights(t *testing.T) {
 	const once = ": with one weight they'd run at once, if they don't need one another\n"
 	for name, test := range map[string]struct {

@@ -38,6 +38,7 @@ var (
 	unknownLogPolicy    = &Rule{"unknown-log-policy", Warning, "A hook names a log policy that Helm doesn't know."}
 	usedBeforeCreated   = &Rule{"used-before-created", Error, "A Job or Pod uses an object that is a hook of a higher weight."}
 	nameOrder           = &Rule{"name-order", Warning, "A Job or Pod uses a hook of its own weight that plain Helm creates after it, by name."}
+	numberedNames       = &Rule{"numbered-names", Warning, "Jobs or Pods of one weight have names with numbers that tell an order, and run at once."}
 	usedBeforeInstall   = &Rule{"used-before-install", Warning, "A pre-install hook uses an object that the chart creates only after it."}
 	usedAfterDelete     = &Rule{"used-after-delete", Warning, "A post-delete hook uses an object that has been deleted before it."}
 	sameObject          = &Rule{"same-object", Warning, "Two hooks of one event and weight are the same object, and run one after another."}
@@ -56,6 +57,7 @@ var Rules = []*Rule{
 	unknownLogPolicy,
 	usedBeforeCreated,
 	nameOrder,
+	numberedNames,
 	usedBeforeInstall,
 	usedAfterDelete,
 	sameObject,

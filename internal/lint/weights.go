@@ -1,9 +1,12 @@
 package lint
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
@@ -32,6 +35,44 @@ func (c *check) checkWeights(event hooks.Event, tiers []tier) {
 			c.add(separateWeights, aboutHook(run[1].hooks[0]).at(event), "weights %s have one Job or Pod each: with one weight they'd run at once, if they don't need one another", weights(run))
 		}
 	}
+}
+
+// numbered takes names apart that begin with a number, or have one between dashes, and
+// go on after it.
+var numbered = regexp.MustCompile(`^(|.*?[-.])([0-9]+)[-.](.+)$`)
+
+// checkNames looks for Jobs and Pods of a weight whose names number different things, as
+// in 01-schema and 02-data. With the same behind the number they're shards of one thing.
+func (c *check) checkNames(event hooks.Event, tiers []tier) {
+	for _, t := range tiers {
+		before := map[string][]*hooks.Hook{} // by chart and what comes before the number
+		for _, h := range t.hooks {
+			parts := numbered.FindStringSubmatch(h.Name)
+			if parts == nil || !h.RunsToCompletion() || c.oneAtATime(h) {
+				continue
+			}
+			key := chartOf(h.Path) + "\x00" + parts[1]
+			for _, other := range before[key] {
+				others := numbered.FindStringSubmatch(other.Name)
+				if others[2] != parts[2] && others[3] != parts[3] && !saysAfter(h) && !saysAfter(other) {
+					c.add(numberedNames, aboutHook(h).at(event), "is called as if it came after %s, which has the same weight: where hooks run in parallel, it doesn't; say so by %s or by weights", other, hooks.AfterAnnotation)
+					break
+				}
+			}
+			before[key] = append(before[key], h)
+		}
+	}
+}
+
+// oneAtATime reports whether the hook's chart, or one above it, runs its hooks by name.
+func (c *check) oneAtATime(h *hooks.Hook) bool {
+	return slices.ContainsFunc(c.limits, func(l hooks.Limit) bool {
+		return l.MaxParallel == 1 && strings.HasPrefix(h.Path, l.Chart+"/")
+	})
+}
+
+func saysAfter(h *hooks.Hook) bool {
+	return slices.ContainsFunc(h.Objects, func(o *unstructured.Unstructured) bool { return o.GetAnnotations()[hooks.AfterAnnotation] != "" })
 }
 
 // runs yields the longest runs of neighbouring tiers in which each fits those before.
