@@ -6,9 +6,36 @@ import (
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/cli/values"
 	"helm.sh/helm/v3/pkg/downloader"
 	"helm.sh/helm/v3/pkg/getter"
 )
+
+// loadChart returns the chart that ref names, with its dependencies, and its values, as
+// Helm finds them for an installation (cmd/helm/install.go, runInstall).
+func (p *program) loadChart(client *action.Install, ref string, given *values.Options) (*chart.Chart, map[string]any, error) {
+	path, err := client.LocateChart(ref, p.settings)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.debug("CHART PATH: %s\n", path)
+	vals, err := given.MergeValues(getter.All(p.settings))
+	if err != nil {
+		return nil, nil, err
+	}
+	chrt, err := loader.Load(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := checkInstallable(chrt); err != nil {
+		return nil, nil, err
+	}
+	if chrt.Metadata.Deprecated {
+		p.warn("This chart is deprecated")
+	}
+	chrt, err = p.withDependencies(chrt, path, client)
+	return chrt, vals, err
+}
 
 // checkInstallable refuses charts that are no applications, libraries for one
 // (Helm's cmd/helm/install.go).

@@ -8,10 +8,8 @@ import (
 	"github.com/spf13/pflag"
 	"helm.sh/helm/v3/cmd/helm/require"
 	"helm.sh/helm/v3/pkg/action"
-	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/cli/output"
 	"helm.sh/helm/v3/pkg/cli/values"
-	"helm.sh/helm/v3/pkg/getter"
 	"helm.sh/helm/v3/pkg/release"
 )
 
@@ -164,26 +162,7 @@ func (i *install) installChart(args []string) (*release.Release, error) {
 	}
 	i.client.ReleaseName = name
 
-	path, err := i.client.LocateChart(ref, i.settings)
-	if err != nil {
-		return nil, err
-	}
-	i.debug("CHART PATH: %s\n", path)
-	vals, err := i.values.MergeValues(getter.All(i.settings))
-	if err != nil {
-		return nil, err
-	}
-	chrt, err := loader.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkInstallable(chrt); err != nil {
-		return nil, err
-	}
-	if chrt.Metadata.Deprecated {
-		i.warn("This chart is deprecated")
-	}
-	chrt, err = i.withDependencies(chrt, path, i.client)
+	chrt, vals, err := i.loadChart(i.client, ref, &i.values)
 	if err != nil {
 		return nil, err
 	}

@@ -8,11 +8,9 @@ import (
 	"github.com/spf13/cobra"
 	"helm.sh/helm/v3/cmd/helm/require"
 	"helm.sh/helm/v3/pkg/action"
-	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/cli/values"
 	"helm.sh/helm/v3/pkg/engine"
-	"helm.sh/helm/v3/pkg/getter"
 	"helm.sh/helm/v3/pkg/release"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/lint"
@@ -125,22 +123,8 @@ func (l *lintRun) render(ref string) (*release.Release, error) {
 		return nil, err
 	}
 	l.client.SetRegistryClient(registryClient)
-	path, err := l.client.LocateChart(ref, l.settings)
+	chrt, vals, err := l.loadChart(l.client, ref, &l.values)
 	if err != nil {
-		return nil, err
-	}
-	vals, err := l.values.MergeValues(getter.All(l.settings))
-	if err != nil {
-		return nil, err
-	}
-	chrt, err := loader.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkInstallable(chrt); err != nil {
-		return nil, err
-	}
-	if chrt, err = l.withDependencies(chrt, path, l.client); err != nil {
 		return nil, err
 	}
 	l.client.DryRun, l.client.DryRunOption, l.client.ClientOnly = true, "client", true
