@@ -117,7 +117,7 @@ func TestCompletionIsHelms(t *testing.T) {
 			if empty := strings.HasPrefix(want.stdout, ":"); empty != test.empty {
 				t.Errorf("helm has nothing to offer: %v, want %v: %v", empty, test.empty, want)
 			}
-			got := []result{s.must(s.plugin(slices.Concat([]string{"__complete"}, list)...))}
+			got := []result{s.must(s.binary(slices.Concat([]string{"__complete"}, list)...))}
 			if !test.bare {
 				got = append(got,
 					s.must(s.helm(slices.Concat([]string{"__complete", "parallel-hooks"}, list)...)),
@@ -181,12 +181,12 @@ func TestCompletionAsksForReleasesAlone(t *testing.T) {
 		return append(s.trail(), s.trailOf("")...).Where(func(r audit.Request) bool { return r.User == user })
 	}
 	for _, line := range []string{"_", "install _", "install web _", "install web x/", "upgrade one _", "upgrade --", "upgrade -o _", "uninstall --cascade _", "rollback one 1 _", "test one _", "upgrade --kube-context _"} {
-		s.must(s.plugin(slices.Concat([]string{"__complete"}, words(line))...))
+		s.must(s.binary(slices.Concat([]string{"__complete"}, words(line))...))
 	}
 	if got := asked(); len(got) > 0 {
 		t.Errorf("the server was asked: %v", got)
 	}
-	s.must(s.plugin("__complete", "upgrade", ""))
+	s.must(s.binary("__complete", "upgrade", ""))
 	if len(asked()) == 0 {
 		t.Error("the server was not asked for releases, so its silence means nothing")
 	}

@@ -18,7 +18,7 @@ import (
 var operations = []string{"install", "upgrade", "rollback", "uninstall", "test"}
 
 // ownFlags are the visible flags that the plugin adds to Helm's.
-var ownFlags = []string{"hook-parallelism", "hook-keep-going", "hook-logs", "hook-progress", "hook-report", "recover"}
+var ownFlags = []string{"hook-parallelism", "hook-keep-going", "hook-order", "hook-logs", "hook-progress", "hook-report", "recover"}
 
 // flagOf is what help shows of a flag.
 type flagOf struct{ name, shorthand, kind, usage string }
@@ -95,7 +95,7 @@ func TestFlagsAreHelms(t *testing.T) {
 			s := offline(t, variables...)
 			for _, command := range operations {
 				want := parseHelp(t, s.must(s.helm(command, "--help")).stdout)
-				got := parseHelp(t, s.must(s.plugin(command, "--help")).stdout)
+				got := parseHelp(t, s.must(s.binary(command, "--help")).stdout)
 				var own []string
 				for _, flag := range got.flags {
 					if isOwn(flag) {
@@ -148,7 +148,7 @@ func TestTokenIsNotShown(t *testing.T) {
 		t.Errorf("helm does not show it either:\n%s", want)
 	}
 	for _, command := range operations {
-		if got := s.must(s.plugin(command, "--help")); strings.Contains(got.stdout+got.stderr, "planted") {
+		if got := s.must(s.binary(command, "--help")); strings.Contains(got.stdout+got.stderr, "planted") {
 			t.Errorf("the token is shown: %v", got)
 		}
 	}
@@ -209,7 +209,7 @@ func TestHiddenFlagsAreHelms(t *testing.T) {
 	}
 	for _, line := range append(marked, "install -y", "install --no-such-flag", "upgrade --client", "rollback --output json", "test --wait", "uninstall --force", "--no-such-flag", "no-such-command", "installl") {
 		args := strings.Fields(line)
-		want, got := s.helm(args...), s.plugin(args...)
+		want, got := s.helm(args...), s.binary(args...)
 		neutral := func(r result) string { return strings.ReplaceAll(r.stderr, "helm-parallel-hooks", "helm") }
 		if got.code != 1 || got.code != want.code || neutral(got) != neutral(want) {
 			t.Errorf("got: %v\nwant: %v", got, want)
@@ -217,7 +217,7 @@ func TestHiddenFlagsAreHelms(t *testing.T) {
 	}
 	for _, command := range operations {
 		args := append([]string{command, "--help"}, log...)
-		if want, got := s.helm(args...), s.plugin(args...); got.code != 0 || want.code != 0 {
+		if want, got := s.helm(args...), s.binary(args...); got.code != 0 || want.code != 0 {
 			t.Errorf("flags of the log are not taken: got: %v\nwant: %v", got, want)
 		}
 	}
@@ -236,7 +236,7 @@ func TestHelm4FlagsAreKnown(t *testing.T) {
 				spellings = append(spellings, "-"+flag.shorthand)
 			}
 			for _, spelling := range spellings {
-				if got := s.plugin(command, spelling+"=true", "--help"); strings.Contains(got.stderr, "unknown") {
+				if got := s.binary(command, spelling+"=true", "--help"); strings.Contains(got.stderr, "unknown") {
 					t.Errorf("%s %s: %v", command, spelling, got)
 				}
 			}
@@ -258,14 +258,14 @@ func TestCommandsAreHelms(t *testing.T) {
 		t.Fatalf("%s is not listed in:\n%s", command, help)
 		return ""
 	}
-	own, helms := s.must(s.plugin("--help")).stdout, s.must(s.helm("--help")).stdout
+	own, helms := s.must(s.binary("--help")).stdout, s.must(s.helm("--help")).stdout
 	for _, command := range operations {
 		if got, want := summary(own, command), summary(helms, command); got != want {
 			t.Errorf("%s is described as %q, want %q", command, got, want)
 		}
 	}
 	for _, alias := range []string{"del", "delete", "un"} {
-		got, want := s.plugin(alias), s.helm(alias)
+		got, want := s.binary(alias), s.helm(alias)
 		if text := strings.ReplaceAll(got.stderr, "helm-parallel-hooks", "helm"); got.code != want.code || text != want.stderr {
 			t.Errorf("got: %v\nwant: %v", got, want)
 		}

@@ -106,11 +106,17 @@ func pluginName() string {
 	return "helm parallel-hooks"
 }
 
+// binary runs the plugin's binary, also where the plugin is called through helm, for what it says of itself.
+func (s *session) binary(args ...string) result {
+	s.t.Helper()
+	return s.start("helm-parallel-hooks", args...).wait()
+}
+
 // plugin runs the plugin.
 func (s *session) plugin(args ...string) result {
 	s.t.Helper()
 	if through == "" {
-		return s.start("helm-parallel-hooks", args...).wait()
+		return s.binary(args...)
 	}
 	r := s.start(through, append([]string{"parallel-hooks"}, args...)...).wait()
 	// helm says of every plugin that failed that it did.

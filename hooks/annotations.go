@@ -98,8 +98,14 @@ func directivesOf(h *Hook, parallelism int) (directives, []error) {
 		if !strings.HasPrefix(key, AnnotationPrefix) {
 			continue
 		}
-		value, _ := content.(string) // Helm takes nothing else
-		if problem := d.read(key, value, parallelism); problem != "" {
+		value, isString := content.(string)
+		problem := ""
+		if isString {
+			problem = d.read(key, value, parallelism)
+		} else {
+			value, problem = fmt.Sprint(content), "is no string; put the value in quotes"
+		}
+		if problem != "" {
 			bad = append(bad, &AnnotationError{Hook: h, Annotation: key, Value: value, Problem: problem})
 		}
 	}

@@ -42,6 +42,10 @@ func TestNewPlanRefusesAnnotations(t *testing.T) {
 		{AfterAnnotation, "Pod/good", `no hook of the release is called "Pod/good"; must be names of hooks, or Kind/name, separated by commas`},
 		{AfterAnnotation, "bad", "names the hook itself"},
 		{AfterAnnotation, "Job/bad", "names the hook itself"},
+		{AfterAnnotation, "Good", `no hook of the release is called "Good"; did you mean Job/good? must be names of hooks, or Kind/name, separated by commas`},
+		{AfterAnnotation, "job/good", `no hook of the release is called "job/good"; did you mean Job/good? must be names of hooks, or Kind/name, separated by commas`},
+		{AfterAnnotation, "schema", `no hook of the release is called "schema"; did you mean Job/shop-schema? must be names of hooks, or Kind/name, separated by commas`},
+		{AfterAnnotation, "elsewhere", "Job/elsewhere is a hook of other events"},
 		{AfterAnnotation, "late", "Job/late has weight 1, which comes after weight 0"},
 		{AfterAnnotation, "round", "goes round in a circle: Job/bad after Job/round after Job/bad"},
 		{"parallel-hooks/slot", "1", "unknown annotation; did you mean parallel-hooks/slots? " + known},
@@ -52,17 +56,24 @@ func TestNewPlanRefusesAnnotations(t *testing.T) {
 	} {
 		all := []*Hook{
 			newHook("Job", "good", 0), newHook("Job", "bad", 0, test.key, test.value),
-			newHook("Job", "round", 0, AfterAnnotation, "bad"), newHook("Job", "late", 1),
+			newHook("Job", "round", 0, AfterAnnotation, "bad"), newHook("Job", "late", 1), newHook("Job", "shop-schema", 0),
+			newHook("Job", "elsewhere", 0),
 		}
+		all[5].Events = []Event{"post-install"}
 		plan, err := NewPlan("pre-install", all, PlanOptions{Parallelism: 2})
 		want := fmt.Sprintf("hook Job/bad (chart/templates/bad.yaml): annotation %s: %q: %s", test.key, test.value, test.want)
 		var refused *AnnotationError
 		if plan != nil || !errors.As(err, &refused) || err.Error() != want {
 			t.Errorf("NewPlan with %s=%q: got %v, %v, want error %q", test.key, test.value, plan, err, want)
 		}
-		if plan, err := NewPlan("pre-install", all, PlanOptions{Parallelism: 1}); err != nil || plan.Len() != len(all) {
+		if plan, err := NewPlan("pre-install", all, PlanOptions{Parallelism: 1}); err != nil || plan.Len() != len(all)-1 {
 			t.Errorf("NewPlan of a serial plan with %s=%q: got %v, want Helm's order", test.key, test.value, err)
 		}
+	}
+	bad := newHook("Job", "bad", 0)
+	bad.Objects[0].Object["metadata"].(map[string]any)["annotations"] = map[string]any{SlotsAnnotation: int64(4)}
+	if _, err := NewPlan("pre-install", []*Hook{bad}, PlanOptions{Parallelism: 2}); err == nil || !strings.HasSuffix(err.Error(), `annotation parallel-hooks/slots: "4": is no string; put the value in quotes`) {
+		t.Errorf("NewPlan with a number for a string: got %v", err)
 	}
 	// All are named, in the same order each time, whatever that of a map.
 	for range 20 {
@@ -88,8 +99,10 @@ func TestNewPlanFollowsAnnotations(t *testing.T) {
 		h.Path = chart + "/templates/" + h.Name + ".yaml"
 		return h
 	}
-	upgraded := newHook("Job", "first", 0)
-	upgraded.Events = []Event{"pre-upgrade"}
+	upgraded, onUpgrades := newHook("Job", "first", 0), newHook("Job", "a", 0, AfterAnnotation, "first")
+	upgraded.Events, onUpgrades.Events = []Event{"pre-upgrade"}, []Event{"pre-install", "pre-upgrade"}
+	leftOut := newHook("Job", "out", 0)
+	leftOut.Events = nil
 	for name, test := range map[string]struct {
 		hooks   []*Hook
 		options PlanOptions
@@ -112,7 +125,11 @@ func TestNewPlanFollowsAnnotations(t *testing.T) {
 			PlanOptions{}, "0 -: Job/b\n1 -: Job/a\n",
 		},
 		"after a hook of another event": {
-			[]*Hook{newHook("Job", "a", 0, AfterAnnotation, "first"), upgraded},
+			[]*Hook{onUpgrades, upgraded},
+			PlanOptions{}, "0 -: Job/a\n",
+		},
+		"after a hook that's left out": {
+			[]*Hook{newHook("Job", "a", 0, AfterAnnotation, "out"), leftOut},
 			PlanOptions{}, "0 -: Job/a\n",
 		},
 		"setup after work": {

@@ -287,19 +287,33 @@ func (p *planner) resolve(steps []Step) [][]int {
 // empty if it needs none, since the one that's called so is done by then or not of the
 // event.
 func (p *planner) missing(h *Hook, name string) string {
-	problem := fmt.Sprintf("no hook of the release is called %q; must be names of hooks, or Kind/name, separated by commas", name)
+	problem := ""
 	for _, other := range p.all {
+		shared := func(event Event) bool { return slices.Contains(h.Events, event) }
 		switch {
 		case !other.isCalled(name):
 		case other == h:
 			problem = "names the hook itself"
+		case len(other.Events) > 0 && !slices.ContainsFunc(other.Events, shared):
+			problem = fmt.Sprintf("%s is a hook of other events", other)
 		case other.Weight < h.Weight || !slices.Contains(other.Events, p.plan.Event):
 			return ""
 		default:
 			problem = fmt.Sprintf("%s has weight %d, which comes after weight %d", other, other.Weight, h.Weight)
 		}
 	}
-	return problem
+	if problem != "" {
+		return problem
+	}
+	problem = fmt.Sprintf("no hook of the release is called %q; ", name)
+	for _, other := range p.all {
+		// The name of the release is easily forgotten.
+		if other != h && (strings.HasSuffix(other.Name, "-"+name) || strings.EqualFold(other.Name, name) || strings.EqualFold(other.String(), name)) {
+			problem += fmt.Sprintf("did you mean %s? ", other)
+			break
+		}
+	}
+	return problem + "must be names of hooks, or Kind/name, separated by commas"
 }
 
 // refuse notes what's wrong with a hook's [AfterAnnotation].

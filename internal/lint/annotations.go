@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/releaseutil"
 	"sigs.k8s.io/yaml"
@@ -36,51 +34,6 @@ func (c *check) checkLimits(rel *release.Release) {
 	var err error
 	c.limits, err = helm3.Limits(rel.Chart)
 	c.addPlanError(rel, err)
-	c.checkSubchartLimits(rel.Chart)
-}
-
-// checkSubchartLimits looks for limits of subcharts that the chart doesn't have, not even
-// where its values leave them out.
-func (c *check) checkSubchartLimits(of *chart.Chart) {
-	for _, sub := range of.Dependencies() {
-		c.checkSubchartLimits(sub)
-	}
-	value, limited := of.Metadata.Annotations[hooks.SubchartMaxParallelAnnotation]
-	limits, err := hooks.LimitsOf(of.ChartFullPath(), map[string]string{hooks.SubchartMaxParallelAnnotation: value})
-	if !limited || err != nil {
-		return
-	}
-	for _, limit := range limits {
-		above, names := of, strings.Split(strings.TrimPrefix(limit.Chart, of.ChartFullPath()+"/charts/"), "/charts/")
-		for _, name := range names {
-			i := slices.IndexFunc(above.Dependencies(), func(sub *chart.Chart) bool { return sub.Name() == name })
-			if i >= 0 {
-				above = above.Dependencies()[i]
-				continue
-			}
-			if !slices.Contains(declared(above), name) {
-				a := about{template: path.Join(of.ChartFullPath(), "Chart.yaml")}
-				c.add(invalidAnnotation, a.annotated(hooks.SubchartMaxParallelAnnotation, value), "%s: %q: %s has no subchart %q", hooks.SubchartMaxParallelAnnotation, value, above.ChartFullPath(), name)
-			}
-			break
-		}
-	}
-}
-
-// declared returns the names of the subcharts in a chart's Chart.yaml as it was written:
-// Helm drops from its metadata those that values leave out (pkg/chartutil,
-// dependencies.go).
-func declared(c *chart.Chart) (names []string) {
-	for _, file := range c.Raw {
-		var written chart.Metadata
-		if file.Name != chartutil.ChartfileName || yaml.Unmarshal(file.Data, &written) != nil {
-			continue
-		}
-		for _, d := range written.Dependencies {
-			names = append(names, cmp.Or(d.Alias, d.Name))
-		}
-	}
-	return names
 }
 
 // addPlanError adds what a plan couldn't be made for, at the events of the plan. What
