@@ -122,7 +122,8 @@ func TestIgnoredFailure(t *testing.T) {
 		"exit code 1); ignored, by its annotation",
 		"pre-install: 3 of 4 hooks succeeded in ",
 		"; 1 failed, which is ignored\n",
-		"WARNING: hooks have failed, which the annotation parallel-hooks/failure ignores:\nJob/job-0-01, pre-install hook of weight 0: failed after ",
+		"WARNING: hooks have failed, which the annotation parallel-hooks/failure ignores:\n  job job-0-01 failed: BackoffLimitExceeded (pod job-0-01-",
+		"\nJob/job-0-01, pre-install hook of weight 0: failed after ",
 		"look further: ",
 	} {
 		if !strings.Contains(got.stderr, want) {

@@ -41,7 +41,8 @@ const (
 	// once at most: an integer of at least 1.
 	MaxParallelAnnotation = AnnotationPrefix + "max-parallel"
 	// SubchartMaxParallelAnnotation says the same of subcharts, which as a rule are
-	// somebody else's: "db=1, cache=2", and "db/backup=1" for one of db's.
+	// somebody else's: "db=1, cache=2", "db/backup=1" for one of db's, and
+	// "db+cache=2" for both together.
 	SubchartMaxParallelAnnotation = AnnotationPrefix + "subchart-max-parallel"
 )
 
@@ -167,22 +168,24 @@ func unknownAnnotation(key string, known []string) string {
 	return text + "known: " + strings.Join(known, ", ")
 }
 
-// Limit bounds how many hooks of a chart run at once.
+// Limit bounds how many hooks of charts run at once, of all of them together.
 type Limit struct {
-	// Chart is the path of the chart, as templates' names begin: "shop" for the
+	// Charts are the paths of the charts, as templates' names begin: "shop" for the
 	// chart of a release itself, "shop/charts/db" for a subchart.
-	Chart string
-	// MaxParallel is how many hooks of the chart and its subcharts run at once at
-	// most. With 1 they run in the order of their names, beside those of other
-	// charts.
+	Charts []string
+	// MaxParallel is how many hooks of the charts and their subcharts run at once at
+	// most, at least 1. With 1 they run in the order of their names, beside those of
+	// other charts.
 	MaxParallel int
 }
 
-// covers reports whether a hook is one of the chart or its subcharts.
-func (l Limit) covers(h *Hook) bool { return strings.HasPrefix(h.Path, l.Chart+"/") }
+// Covers reports whether a hook is one of the charts or their subcharts.
+func (l Limit) Covers(h *Hook) bool {
+	return slices.ContainsFunc(l.Charts, func(chart string) bool { return strings.HasPrefix(h.Path, chart+"/") })
+}
 
-// LimitsOf reads the annotations of a Chart.yaml; chart is its path, see [Limit]. The
-// error joins an [*AnnotationError] for each annotation with our prefix that can't be
+// LimitsOf reads the annotations of a Chart.yaml; chart is its path, see [Limit]. It
+// returns what can be followed also along with an error. That joins an [*AnnotationError] for each annotation with our prefix that can't be
 // followed. [SubchartLimits] writes what it reads.
 func LimitsOf(chart string, annotations map[string]string) ([]Limit, error) {
 	var limits []Limit
@@ -198,16 +201,21 @@ func LimitsOf(chart string, annotations map[string]string) ([]Limit, error) {
 			if !ok {
 				problem = "must be an integer of at least 1"
 			}
-			limits = append(limits, Limit{chart, n})
+			limits = append(limits, Limit{[]string{chart}, n})
 		case key == SubchartMaxParallelAnnotation:
 			for entry := range strings.SplitSeq(value, ",") {
-				name, number, _ := strings.Cut(entry, "=")
+				names, number, _ := strings.Cut(entry, "=")
 				n, ok := parseLimit(strings.TrimSpace(number))
-				path := strings.Split(strings.TrimSpace(name), "/")
-				if !ok || slices.ContainsFunc(path, func(part string) bool { return part == "" || strings.ContainsFunc(part, unicode.IsSpace) }) {
+				var charts []string
+				for name := range strings.SplitSeq(strings.TrimSpace(names), "+") {
+					path := strings.Split(name, "/")
+					ok = ok && !slices.ContainsFunc(path, func(part string) bool { return part == "" || strings.ContainsFunc(part, unicode.IsSpace) })
+					charts = append(charts, strings.Join(append([]string{chart}, path...), subcharts))
+				}
+				if !ok {
 					problem = `must be names of subcharts with integers of at least 1, such as "db=1, cache/backup=2"`
 				}
-				limits = append(limits, Limit{strings.Join(append([]string{chart}, path...), subcharts), n})
+				limits = append(limits, Limit{charts, n})
 			}
 		case slices.Contains(hookAnnotations, key):
 			problem = "is an annotation of a hook; a chart may have " + strings.Join(chartAnnotations, ", ")
@@ -218,8 +226,9 @@ func LimitsOf(chart string, annotations map[string]string) ([]Limit, error) {
 			bad = append(bad, &AnnotationError{Chart: chart, Annotation: key, Value: value, Problem: problem})
 		}
 	}
+	limits = slices.DeleteFunc(limits, func(l Limit) bool { return l.MaxParallel < 1 })
 	if len(bad) > 0 {
-		return nil, bad
+		return limits, bad
 	}
 	return limits, nil
 }
@@ -237,8 +246,14 @@ func parseLimit(value string) (int, bool) {
 func SubchartLimits(chart string, limits []Limit) string {
 	var entries []string
 	for _, l := range limits {
-		if path, below := strings.CutPrefix(l.Chart, chart+subcharts); below {
-			entries = append(entries, fmt.Sprintf("%s=%d", strings.ReplaceAll(path, subcharts, "/"), l.MaxParallel))
+		var names []string
+		for _, limited := range l.Charts {
+			if path, below := strings.CutPrefix(limited, chart+subcharts); below {
+				names = append(names, strings.ReplaceAll(path, subcharts, "/"))
+			}
+		}
+		if len(names) > 0 {
+			entries = append(entries, fmt.Sprintf("%s=%d", strings.Join(names, "+"), l.MaxParallel))
 		}
 	}
 	slices.Sort(entries)

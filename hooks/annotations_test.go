@@ -1,9 +1,11 @@
 package hooks
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -164,16 +166,16 @@ func TestNewPlanFollowsAnnotations(t *testing.T) {
 		},
 		"one of a chart at a time": {
 			[]*Hook{inChart("shop/charts/db", newHook("Job", "a", 0)), inChart("shop/charts/db", newHook("Job", "c", 0)), inChart("shop", newHook("Job", "b", 0)), inChart("shop/charts/db2", newHook("Job", "d", 0))},
-			PlanOptions{Limits: []Limit{{"shop/charts/db", 1}}}, "0 -: Job/a Job/b Job/c>0 Job/d\n",
+			PlanOptions{Limits: []Limit{{[]string{"shop/charts/db"}, 1}}}, "0 -: Job/a Job/b Job/c>0 Job/d\n",
 		},
 		"one of a chart at a time, longest first": {
 			[]*Hook{inChart("shop/charts/db", newHook("Job", "a", 0)), inChart("shop/charts/db", newHook("Job", "c", 0)), inChart("shop", newHook("Job", "b", 0))},
-			PlanOptions{Limits: []Limit{{"shop/charts/db", 1}}, Duration: timed(map[string]time.Duration{"a": 1, "b": 2, "c": 3})},
+			PlanOptions{Limits: []Limit{{[]string{"shop/charts/db"}, 1}}, Duration: timed(map[string]time.Duration{"a": 1, "b": 2, "c": 3})},
 			"0 -: Job/a Job/c>0 Job/b\n",
 		},
 		"one of a chart at a time, after against their names": {
 			[]*Hook{inChart("shop", newHook("Job", "a", 0, AfterAnnotation, "b")), inChart("shop", newHook("Job", "b", 0)), inChart("shop/charts/db", newHook("Job", "c", 0))},
-			PlanOptions{Limits: []Limit{{"shop", 1}}}, "0 -: Job/b Job/a>0 Job/c>1\n",
+			PlanOptions{Limits: []Limit{{[]string{"shop"}, 1}}}, "0 -: Job/b Job/a>0 Job/c>1\n",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,10 +204,12 @@ func TestLimitsOf(t *testing.T) {
 		problem    string
 	}{
 		{"artifacthub.io/license", "MIT", nil, ""},
-		{MaxParallelAnnotation, "3", []Limit{{chart, 3}}, ""},
+		{MaxParallelAnnotation, "3", []Limit{{[]string{chart}, 3}}, ""},
 		{MaxParallelAnnotation, "0", nil, integer},
 		{MaxParallelAnnotation, "all", nil, integer},
-		{SubchartMaxParallelAnnotation, "a=1, b/c =2", []Limit{{chart + "/charts/a", 1}, {chart + "/charts/b/charts/c", 2}}, ""},
+		{SubchartMaxParallelAnnotation, "a=1, b/c =2", []Limit{{[]string{chart + "/charts/a"}, 1}, {[]string{chart + "/charts/b/charts/c"}, 2}}, ""},
+		{SubchartMaxParallelAnnotation, "a+b/c=1", []Limit{{[]string{chart + "/charts/a", chart + "/charts/b/charts/c"}, 1}}, ""},
+		{SubchartMaxParallelAnnotation, "a+=1", nil, subcharts},
 		{SubchartMaxParallelAnnotation, "", nil, subcharts},
 		{SubchartMaxParallelAnnotation, "a=1,", nil, subcharts},
 		{SubchartMaxParallelAnnotation, "=1", nil, subcharts},
@@ -218,7 +222,7 @@ func TestLimitsOf(t *testing.T) {
 	} {
 		limits, err := LimitsOf(chart, map[string]string{test.key: test.value})
 		if test.problem == "" {
-			if err != nil || !slices.Equal(limits, test.want) {
+			if err != nil || !reflect.DeepEqual(limits, test.want) {
 				t.Errorf("LimitsOf %s=%q: got %v, %v, want %v", test.key, test.value, limits, err, test.want)
 			}
 			continue
@@ -231,13 +235,13 @@ func TestLimitsOf(t *testing.T) {
 }
 
 func TestSubchartLimits(t *testing.T) {
-	limits := []Limit{{"shop", 4}, {"shop/charts/db", 1}, {"shop/charts/a/charts/b", 2}, {"shop2/charts/c", 3}, {"shop/charts/db", 1}}
+	limits := []Limit{{[]string{"shop"}, 4}, {[]string{"shop/charts/db"}, 1}, {[]string{"shop/charts/a/charts/b"}, 2}, {[]string{"shop2/charts/c"}, 3}, {[]string{"shop/charts/db"}, 1}}
 	text := SubchartLimits("shop", limits)
 	if want := "a/b=2, db=1"; text != want {
 		t.Errorf("got %q, want %q", text, want)
 	}
 	read, err := LimitsOf("shop", map[string]string{SubchartMaxParallelAnnotation: text})
-	if want := []Limit{{"shop/charts/a/charts/b", 2}, {"shop/charts/db", 1}}; err != nil || !slices.Equal(read, want) {
+	if want := []Limit{{[]string{"shop/charts/a/charts/b"}, 2}, {[]string{"shop/charts/db"}, 1}}; err != nil || !reflect.DeepEqual(read, want) {
 		t.Errorf("read again: got %v, %v, want %v", read, err, want)
 	}
 	if text := SubchartLimits("shop", limits[:1]); text != "" {
@@ -333,7 +337,7 @@ func TestAnnotationsHold(t *testing.T) {
 		options := PlanOptions{Parallelism: rapid.IntRange(2, 5).Draw(rt, "N")}
 		for _, chart := range charts {
 			if n := rapid.IntRange(0, 3).Draw(rt, "limit"); n > 0 {
-				options.Limits = append(options.Limits, Limit{chart, n})
+				options.Limits = append(options.Limits, Limit{[]string{chart}, n})
 			}
 		}
 		if rapid.Bool().Draw(rt, "longest first") {
@@ -389,16 +393,77 @@ func TestAnnotationsHold(t *testing.T) {
 			for _, r := range results {
 				n := 0
 				for _, other := range results {
-					if strings.HasPrefix(other.Hook.Path, limit.Chart+"/") && !other.StartedAt.After(r.StartedAt) && other.CompletedAt.After(r.StartedAt) {
+					if strings.HasPrefix(other.Hook.Path, limit.Charts[0]+"/") && !other.StartedAt.After(r.StartedAt) && other.CompletedAt.After(r.StartedAt) {
 						n++
 					}
 				}
 				if r.Phase != "" && n > limit.MaxParallel {
-					rt.Errorf("%d hooks of %s run at %v, want at most %d", n, limit.Chart, r.StartedAt, limit.MaxParallel)
+					rt.Errorf("%d hooks of %s run at %v, want at most %d", n, limit.Charts[0], r.StartedAt, limit.MaxParallel)
 				}
 			}
 		}
 	})
+}
+
+// TestIgnoredFailures: whatever makes a hook fail is ignored, and what policies say of failed and succeeded hooks is done.
+func TestIgnoredFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ignored := func(name string, policies ...DeletePolicy) *Hook {
+			h := newHook("Job", name, 0, FailureAnnotation, "ignore")
+			h.DeletePolicies = policies
+			return h
+		}
+		well := newHook("Job", "well", 1)
+		well.DeletePolicies = []DeletePolicy{DeleteSucceeded}
+		kept := ignored("kept", DeleteSucceeded)
+		cluster := &fakeCluster{
+			failures:  map[string]error{"ends": errors.New("no"), "kept": errors.New("no")},
+			createErr: map[string]error{"refused": errors.New("no")},
+			deleteErr: map[string]error{"stays": errors.New("no")},
+		}
+		plan := mustPlan(t, []*Hook{ignored("ends", DeleteFailed), kept, ignored("refused", DeleteFailed), ignored("stays", DeleteBeforeCreation), well}, 2)
+		results, err := (&Runner{Cluster: cluster}).Run(t.Context(), plan)
+		if err != nil {
+			t.Errorf("the event failed: %v", err)
+		}
+		if got, want := phases(results), "ends=Failed kept=Failed refused=Failed stays=Failed well=Succeeded"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		for _, r := range results {
+			if r.Ignored != (r.Phase == Failed) {
+				t.Errorf("%s is %s, ignored: %t", r.Hook, r.Phase, r.Ignored)
+			}
+		}
+		var deleted []string
+		for _, call := range cluster.log {
+			if name, ok := strings.CutPrefix(call, "delete "); ok {
+				deleted = append(deleted, name)
+			}
+		}
+		if want := []string{"stays", "ends", "well"}; !slices.Equal(deleted, want) {
+			t.Errorf("deleted %v, want the old object, then what the policies say: %v", deleted, want)
+		}
+	})
+}
+
+// TestInterruptionIsNotIgnored: a hook that is left running has not failed.
+func TestInterruptionIsNotIgnored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		cluster := &fakeCluster{durations: map[string]time.Duration{"a": time.Minute}}
+		results, err := (&Runner{Cluster: cluster}).Run(ctx, mustPlan(t, []*Hook{newHook("Job", "a", 0, FailureAnnotation, "ignore"), newHook("Job", "b", 1)}, 2))
+		var failed *RunError
+		if !errors.As(err, &failed) || failed.Interrupted == nil || results[0].Phase != Unknown || results[0].Ignored || results[1].Phase != "" {
+			t.Errorf("got %s, ignored %t, %v, want an interruption", phases(results), results[0].Ignored, err)
+		}
+	})
+}
+
+func TestLimitsMustAllowAHook(t *testing.T) {
+	if _, err := NewPlan("pre-install", jobs(0, "a"), PlanOptions{Parallelism: 2, Limits: []Limit{{Charts: []string{"chart"}}}}); err == nil {
+		t.Error("a limit of 0 is taken")
+	}
 }
 
 // TestCircleIsRefused draws any relation, and asks a search in depth whether it's a plan's.

@@ -168,8 +168,8 @@ type HookError struct {
 	Findings []Finding
 	// After is how long the hook had run; zero if it never started.
 	After time.Duration
-	// Timeout is how long the hook was given by its [TimeoutAnnotation]; zero:
-	// [Runner.Timeout].
+	// Timeout is how long the hook was given to end by its [TimeoutAnnotation];
+	// zero: [Runner.Timeout], as for the deletion of old objects.
 	Timeout time.Duration
 }
 

@@ -163,6 +163,11 @@ type PlanOptions struct {
 // followed; nothing of a plan with such a hook should run. A serial plan heeds no
 // annotation, as plain Helm doesn't.
 func NewPlan(event Event, all []*Hook, options PlanOptions) (*Plan, error) {
+	for _, limit := range options.Limits {
+		if limit.MaxParallel < 1 {
+			return nil, fmt.Errorf("the limit of charts %s is %d, and must be at least 1", strings.Join(limit.Charts, ", "), limit.MaxParallel)
+		}
+	}
 	plan := &Plan{Event: event, Parallelism: max(1, options.Parallelism)}
 
 	var selected []Step
@@ -218,7 +223,7 @@ func (p *planner) direct(step *Step) {
 	p.after[step.Hook] = d.after
 	step.Slots, step.Timeout, step.IgnoreFailure = d.slots, d.timeout, d.ignoreFailure
 	for i, limit := range p.plan.Limits {
-		if limit.covers(step.Hook) {
+		if limit.Covers(step.Hook) {
 			step.Limits = append(step.Limits, i)
 		}
 	}

@@ -55,7 +55,8 @@ type Runner struct {
 // Run runs the plan and returns the result of each of its hooks in plan order.
 //
 // It returns when all that it started has ended. The error is nil if all hooks
-// succeeded and were deleted as their policies ask, else a [*RunError]. Cancel
+// succeeded, or failed as [Result.Ignored] says, and were deleted as their policies
+// ask, else a [*RunError]. Cancel
 // ctx to leave at once: hooks are then neither waited for nor deleted.
 func (r *Runner) Run(ctx context.Context, plan *Plan) ([]Result, error) {
 	x := &run{Runner: r, plan: plan, results: make([]Result, 0, plan.Len()), lost: map[*Hook]bool{}}
@@ -221,7 +222,7 @@ func (x *run) hook(ctx context.Context, step Step) (result Result) {
 		case !result.StartedAt.IsZero():
 			result.CompletedAt = time.Now()
 		}
-		result.Ignored = step.IgnoreFailure && (result.Phase == Failed || ctx.Err() == nil)
+		result.Ignored = step.IgnoreFailure && result.Phase == Failed
 		if !result.Ignored {
 			x.failed.Store(true)
 		}

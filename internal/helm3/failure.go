@@ -197,11 +197,13 @@ func (o *Operation) Ignored() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "WARNING: hooks have failed, which the annotation %s ignores:\n", hooks.FailureAnnotation)
 	for _, failure := range o.ignored {
+		words := &hookFailure{RunError: &hooks.RunError{Event: failure.Event}, timeout: o.asked.timeout}
+		fmt.Fprintf(&text, "  %s\n", words.item(failure))
+	}
+	for _, failure := range o.ignored {
 		if failure.Op == hooks.OpWait {
 			o.detail(&text, failure)
-			continue
 		}
-		fmt.Fprintf(&text, "%s, %s hook of weight %d: %s\n", display.Printable(failure.Hook.String()), failure.Event, failure.Hook.Weight, display.Printable(failure.Problem()))
 	}
 	return text.String()
 }

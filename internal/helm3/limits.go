@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
@@ -17,15 +18,28 @@ import (
 )
 
 // Limits returns how many hooks of a chart and of its subcharts may run at once, by the
-// annotations of their Chart.yaml. The error joins one for each that can't be followed.
+// annotations of their Chart.yaml. The error joins one for each that can't be followed;
+// the others are returned also along with it.
 func Limits(c *chart.Chart) ([]hooks.Limit, error) {
 	if c == nil || c.Metadata == nil {
 		return nil, nil
 	}
 	limits, err := hooks.LimitsOf(c.ChartFullPath(), c.Metadata.Annotations)
 	errs := []error{err}
-	for _, limit := range limits {
-		errs = append(errs, checkSubchart(c, limit))
+	for i := range limits {
+		for _, path := range slices.Clone(limits[i].Charts) {
+			of, err := subchart(c, path)
+			if of != nil {
+				addPaths(&limits[i], of)
+			}
+			errs = append(errs, err)
+		}
+	}
+	if len(limits) > 0 && strings.ContainsFunc(c.Name(), isSyntax) {
+		errs = append(errs, &hooks.AnnotationError{
+			Chart: c.ChartFullPath(), Annotation: hooks.MaxParallelAnnotation, Value: c.Metadata.Annotations[hooks.MaxParallelAnnotation],
+			Problem: "a chart that has this needs a name without blanks and any of = , + /",
+		})
 	}
 	for _, sub := range c.Dependencies() {
 		below, err := Limits(sub)
@@ -34,31 +48,48 @@ func Limits(c *chart.Chart) ([]hooks.Limit, error) {
 	return limits, errors.Join(errs...)
 }
 
-// checkSubchart returns an error if the limit, which is the chart's own say, is of a
-// subchart that it doesn't have, not even where its values leave that out. Of the chart in
-// a record nobody knows.
-func checkSubchart(c *chart.Chart, limit hooks.Limit) error {
-	path, below := strings.CutPrefix(limit.Chart, c.ChartFullPath()+"/charts/")
-	if !below {
-		return nil
+// isSyntax reports whether a chart's name that has the character can't be told in
+// [hooks.SubchartMaxParallelAnnotation].
+func isSyntax(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune("=,+/", r) }
+
+// addPaths has the limit cover the templates of the chart and of its subcharts. Of an
+// aliased chart those of subcharts go by its own name (pkg/chartutil, dependencies.go,
+// getAliasDependency).
+func addPaths(limit *hooks.Limit, c *chart.Chart) {
+	path := c.ChartFullPath()
+	if !slices.ContainsFunc(limit.Charts, func(above string) bool { return strings.HasPrefix(path+"/", above+"/") }) {
+		limit.Charts = append(limit.Charts, path)
 	}
-	above := c
+	for _, sub := range c.Dependencies() {
+		addPaths(limit, sub)
+	}
+}
+
+// subchart returns the chart of the path, which is c or below it; nil if there's none. The
+// error says that there can't be one, not even where c's values leave it out. Of the chart
+// in a record nobody knows.
+func subchart(c *chart.Chart, path string) (*chart.Chart, error) {
+	path, below := strings.CutPrefix(path, c.ChartFullPath()+"/charts/")
+	if !below {
+		return c, nil
+	}
+	of := c
 	for name := range strings.SplitSeq(path, "/charts/") {
-		i := slices.IndexFunc(above.Dependencies(), func(sub *chart.Chart) bool { return sub.Name() == name })
+		i := slices.IndexFunc(of.Dependencies(), func(sub *chart.Chart) bool { return sub.Name() == name })
 		if i >= 0 {
-			above = above.Dependencies()[i]
+			of = of.Dependencies()[i]
 			continue
 		}
-		names, known := declared(above)
+		names, known := declared(of)
 		if !known || slices.Contains(names, name) {
-			return nil
+			return nil, nil
 		}
-		return &hooks.AnnotationError{
+		return nil, &hooks.AnnotationError{
 			Chart: c.ChartFullPath(), Annotation: hooks.SubchartMaxParallelAnnotation,
-			Value: c.Metadata.Annotations[hooks.SubchartMaxParallelAnnotation], Problem: fmt.Sprintf("chart %s has no subchart %q", above.ChartFullPath(), name),
+			Value: c.Metadata.Annotations[hooks.SubchartMaxParallelAnnotation], Problem: fmt.Sprintf("chart %s has no subchart %q", of.ChartFullPath(), name),
 		}
 	}
-	return nil
+	return of, nil
 }
 
 // declared returns the names of the subcharts in a chart's Chart.yaml as it was written:

@@ -3,10 +3,12 @@ package helm3
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 	"slices"
 	"testing"
 
 	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/release"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
@@ -18,8 +20,8 @@ func limited(name string, annotations map[string]string, dependencies ...*chart.
 	return c
 }
 
-// TestLimitsOutliveTheRecord: a record holds no subcharts, and still says what they do.
-func TestLimitsOutliveTheRecord(t *testing.T) {
+// TestRecordsKeepLimits: a record holds no subcharts, and still says what theirs are.
+func TestRecordsKeepLimits(t *testing.T) {
 	shop := limited("shop", map[string]string{hooks.MaxParallelAnnotation: "4", hooks.SubchartMaxParallelAnnotation: "cache=2"},
 		limited("db", map[string]string{hooks.MaxParallelAnnotation: "2"}, limited("backup", map[string]string{hooks.MaxParallelAnnotation: "1"})),
 		limited("cache", nil))
@@ -41,8 +43,8 @@ func TestLimitsOutliveTheRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := Limits(stored.Chart)
-	want := []hooks.Limit{{Chart: "shop", MaxParallel: 4}, {Chart: "shop/charts/cache", MaxParallel: 2}, {Chart: "shop/charts/db/charts/backup", MaxParallel: 1}, {Chart: "shop/charts/db", MaxParallel: 2}}
-	if err != nil || !slices.Equal(again, want) {
+	want := []hooks.Limit{{Charts: []string{"shop"}, MaxParallel: 4}, {Charts: []string{"shop/charts/cache"}, MaxParallel: 2}, {Charts: []string{"shop/charts/db/charts/backup"}, MaxParallel: 1}, {Charts: []string{"shop/charts/db"}, MaxParallel: 2}}
+	if err != nil || !reflect.DeepEqual(again, want) {
 		t.Errorf("the record says %v, %v, want %v", again, err, want)
 	}
 }
@@ -67,5 +69,46 @@ func TestBadLimitsAreAllNamed(t *testing.T) {
 chart shop/charts/db (Chart.yaml): annotation parallel-hooks/max: "1": unknown annotation; known: parallel-hooks/max-parallel, parallel-hooks/subchart-max-parallel`
 	if !errors.As(err, &bad) || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// TestLimitsOfAliases: templates of an aliased chart's subcharts go by its own name, and are counted all the same, also
+// by the record.
+func TestLimitsOfAliases(t *testing.T) {
+	raw := func(text string) []*chart.File {
+		return []*chart.File{{Name: "Chart.yaml", Data: []byte("apiVersion: v2\nversion: 1.0.0\n" + text)}}
+	}
+	backup := limited("backup", nil)
+	db := limited("db", map[string]string{hooks.MaxParallelAnnotation: "1"}, backup)
+	shop := limited("shop", map[string]string{hooks.SubchartMaxParallelAnnotation: "main+cache=3, main/backup=2"}, db, limited("cache", nil))
+	shop.Metadata.Dependencies = []*chart.Dependency{{Name: "db", Version: "1.0.0", Alias: "main"}, {Name: "cache", Version: "1.0.0"}}
+	shop.Raw = raw("name: shop\ndependencies: [{name: db, alias: main}, {name: cache}]\n")
+	for _, c := range []*chart.Chart{shop, db, backup} {
+		c.Metadata.APIVersion, c.Metadata.Version = "v2", "1.0.0"
+	}
+	if err := chartutil.ProcessDependencies(shop, nil); err != nil {
+		t.Fatal(err)
+	}
+	limits, err := Limits(shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rel := &release.Release{Chart: shop}
+	recordLimits(rel, limits)
+	recorded, err := Limits(&chart.Chart{Metadata: rel.Chart.Metadata})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook := &hooks.Hook{Path: "shop/charts/db/charts/backup/templates/job.yaml"} // as Helm renders it
+	for what, all := range map[string][]hooks.Limit{"the chart": limits, "the record": recorded} {
+		var bounds []int
+		for _, limit := range all {
+			if limit.Covers(hook) {
+				bounds = append(bounds, limit.MaxParallel)
+			}
+		}
+		if slices.Sort(bounds); !slices.Equal(bounds, []int{1, 2, 3}) {
+			t.Errorf("%s bounds the subchart by %v, want all three limits: %v", what, bounds, all)
+		}
 	}
 }

@@ -567,8 +567,14 @@ func (o *Operation) hooksOf(rel *release.Release) (*releaseHooks, error) {
 	}
 	if o.opts.Parallelism > 1 {
 		var err error
-		if all.limits, err = Limits(rel.Chart); err != nil {
+		all.limits, err = Limits(rel.Chart)
+		fresh := rel.Info.Status == release.StatusPendingInstall || rel.Info.Status == release.StatusPendingUpgrade
+		switch {
+		case err != nil && fresh:
 			return nil, err
+		case err != nil:
+			// What was recorded long ago must keep nobody from going back to it.
+			o.warn(fmt.Sprintf("ignored: %v", err))
 		}
 	}
 	o.converted = all

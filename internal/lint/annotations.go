@@ -156,7 +156,7 @@ func (c *check) checkDropped(templates map[string]string) error {
 		allowed = append(allowed, string(event))
 	}
 	for _, template := range slices.Sorted(maps.Keys(templates)) {
-		if strings.HasPrefix(path.Base(template), "_") || path.Base(template) == "NOTES.txt" {
+		if strings.HasPrefix(path.Base(template), "_") || strings.HasSuffix(template, "NOTES.txt") {
 			continue // as Helm does
 		}
 		documents := releaseutil.SplitManifests(templates[template])

@@ -185,7 +185,6 @@ func TestUses(t *testing.T) {
 	for name, test := range map[string]struct{ kind, pod string }{
 		"account":              {"ServiceAccount", "serviceAccountName: used"},
 		"deprecated account":   {"ServiceAccount", "serviceAccount: used"},
-		"pull secret":          {"Secret", "imagePullSecrets: [{name: used}]"},
 		"envFrom configMapRef": {"ConfigMap", "containers: [{name: c, envFrom: [{configMapRef: {name: used}}]}]"},
 		"envFrom secretRef":    {"Secret", "containers: [{name: c, envFrom: [{secretRef: {name: used}}]}]"},
 		"configMapKeyRef":      {"ConfigMap", "containers: [{name: c, env: [{name: A, value: a}, {name: E, valueFrom: {configMapKeyRef: {name: used, key: k}}}]}]"},
@@ -226,7 +225,7 @@ func TestWhenWhatIsUsedIsThere(t *testing.T) {
 		"equal name":         {job("used", "pre-install", weight(1), settings), used("pre-install", 1), ""},
 		"higher weight, Pod": {pod("test"), used("test", 3), "error used-before-created Pod/p test 6: has weight 0 and uses ConfigMap/used, which is created by a hook of weight 3 (shop/templates/used.yaml)" + created},
 		"two events": {job("a", "pre-install,pre-upgrade", weight(1), settings), used("pre-upgrade,pre-install", 2),
-			"error used-before-created Job/a pre-install,pre-upgrade 6: has weight 1 and uses ConfigMap/used, which is created by a hook of weight 2 (shop/templates/used.yaml)" + created},
+			"error used-before-created Job/a pre-install 6: has weight 1 and uses ConfigMap/used, which is created by a hook of weight 2 (shop/templates/used.yaml)" + created},
 		"also of a lower weight": {job("a", "pre-install", weight(1), settings), used("pre-install", 2) + "---\n" + used("pre-install", 0), ""},
 		"other event":            {job("a", "pre-install", weight(1), settings), used("post-install", 2), ""},
 		"other namespace":        {strings.Replace(job("a", "pre-install", weight(1), settings), "  name: a\n", "  name: a\n  namespace: far\n", 1), used("pre-install", 2), ""},

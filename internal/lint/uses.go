@@ -62,6 +62,8 @@ func (c *check) checkUses(event hooks.Event, tiers []tier, kept map[identity]boo
 				case len(creators) == 0:
 				case ordinary && event != preInstall && event != postDelete:
 					// It's there anyway, and the hook replaces it.
+				case creators[0].Weight > h.Weight && staysFromBefore(creators[0], event):
+					// That of an earlier event does.
 				case creators[0].Weight > h.Weight:
 					c.add(usedBeforeCreated, aboutHook(h).at(event), "has weight %d and uses %s, which is created by a hook of weight %d (%s): it isn't there yet", h.Weight, id, creators[0].Weight, creators[0].Path)
 				case slices.Index(tier.hooks, creators[0]) > place:
@@ -70,6 +72,17 @@ func (c *check) checkUses(event hooks.Event, tiers []tier, kept map[identity]boo
 			}
 		}
 	}
+}
+
+// staysFromBefore reports whether the hook has created its objects at the installation
+// already, and they're still there.
+func staysFromBefore(h *hooks.Hook, event hooks.Event) bool {
+	if event == preInstall || slices.Contains(h.DeletePolicies, hooks.DeleteSucceeded) {
+		return false
+	}
+	return slices.ContainsFunc(h.Events, func(e hooks.Event) bool {
+		return e != event && (e == preInstall || e == "post-install" && event != preInstall)
+	})
 }
 
 // usedBy returns the objects without which the hook's pods can't start, in the order
@@ -123,9 +136,6 @@ func needs(spec *corev1.PodSpec, tell func(kind, name string, optional *bool)) {
 	}
 	if account != "default" { // which every namespace has
 		tell("ServiceAccount", account, nil)
-	}
-	for _, secret := range spec.ImagePullSecrets {
-		tell("Secret", secret.Name, nil)
 	}
 	for _, container := range slices.Concat(spec.InitContainers, spec.Containers) {
 		for _, from := range container.EnvFrom {

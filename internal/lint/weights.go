@@ -67,7 +67,7 @@ func (c *check) checkNames(event hooks.Event, tiers []tier) {
 // oneAtATime reports whether the hook's chart, or one above it, runs its hooks by name.
 func (c *check) oneAtATime(h *hooks.Hook) bool {
 	return slices.ContainsFunc(c.limits, func(l hooks.Limit) bool {
-		return l.MaxParallel == 1 && strings.HasPrefix(h.Path, l.Chart+"/")
+		return l.MaxParallel == 1 && l.Covers(h)
 	})
 }
 

@@ -70,7 +70,7 @@ func (t *Timeline) WriteHTML(out io.Writer) error {
 func (e *Event) pageRow(h Hook) pageRow {
 	row := pageRow{
 		Name: display.Printable(h.String()), Path: display.Printable(h.Path), Weight: h.Weight,
-		Start: "+" + inSeconds(h.Start.Sub(e.Start).Seconds()), Took: inSeconds(h.Seconds), Phase: display.Printable(h.Phase),
+		Start: "+" + inSeconds(h.Start.Sub(e.Start).Seconds()), Took: inSeconds(h.Seconds), Phase: display.Printable(h.outcome()),
 	}
 	if h.Phase == "Succeeded" || h.Phase == "Failed" {
 		row.Class = h.Phase

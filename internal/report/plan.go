@@ -39,10 +39,11 @@ type Plan struct {
 	Events  []PlanEvent `json:"events"`
 }
 
-// PlanLimit is how many hooks of a chart and its subcharts run at once at most.
+// PlanLimit is how many hooks of charts and their subcharts run at once at most, all of
+// them together.
 type PlanLimit struct {
-	Chart       string `json:"chart"`
-	MaxParallel int    `json:"maxParallel"`
+	Charts      []string `json:"charts"`
+	MaxParallel int      `json:"maxParallel"`
 }
 
 // PlanEvent is the part of a plan for one event.
@@ -149,7 +150,7 @@ func NewPlan(rel *release.Release, install bool, parallelism int, order string, 
 			return nil, err
 		}
 		for _, l := range options.Limits {
-			p.Limits = append(p.Limits, PlanLimit{l.Chart, l.MaxParallel})
+			p.Limits = append(p.Limits, PlanLimit{l.Charts, l.MaxParallel})
 		}
 	}
 	// What can't be followed is refused at whatever event, as by the operation.
@@ -286,7 +287,7 @@ func (p *Plan) WriteTable(out io.Writer) error {
 		if i == 0 {
 			b.WriteString("\n")
 		}
-		fmt.Fprintf(&b, "Chart %s: at most %d at once\n", display.Printable(l.Chart), l.MaxParallel)
+		fmt.Fprintf(&b, "Of %s: at most %d at once\n", display.Printable(strings.Join(l.Charts, " and ")), l.MaxParallel)
 	}
 	if len(p.Events) > 0 {
 		fmt.Fprintf(&b, "\nExpected: %s, one after another %s.%s%s\n", inSeconds(p.Seconds), inSeconds(p.SerialSeconds), p.otherOrder(), p.caveat())
@@ -321,7 +322,7 @@ func (p *Plan) otherOrder() string {
 func (h *PlanHook) notes() string {
 	var notes []string
 	if h.Timeout > 0 {
-		notes = append(notes, "timeout "+inSeconds(h.Timeout))
+		notes = append(notes, "timeout "+(time.Duration(h.Timeout*float64(time.Second))).String())
 	}
 	if h.IgnoreFailure {
 		notes = append(notes, "failure ignored")

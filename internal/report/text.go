@@ -71,7 +71,7 @@ func (e *Event) writeRows(b *bytes.Buffer, columns int) {
 		if h.End.IsZero() {
 			took = "?"
 		}
-		fmt.Fprintf(w, "%d\t%s\t+%s\t%s\t%s\t\n", h.Weight, display.Printable(h.String()), inSeconds(h.Start.Sub(e.Start).Seconds()), took, display.Printable(h.Phase))
+		fmt.Fprintf(w, "%d\t%s\t+%s\t%s\t%s\t\n", h.Weight, display.Printable(h.String()), inSeconds(h.Start.Sub(e.Start).Seconds()), took, display.Printable(h.outcome()))
 	}
 	_ = w.Flush() // to a buffer
 	lines := strings.Split(strings.TrimRight(table.String(), "\n"), "\n")

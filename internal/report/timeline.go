@@ -67,6 +67,14 @@ type Hook struct {
 	Ignored bool `json:"ignored,omitempty"`
 }
 
+// outcome returns the phase for a person.
+func (h Hook) outcome() string {
+	if h.Ignored {
+		return h.Phase + ", ignored"
+	}
+	return h.Phase
+}
+
 // String returns what identifies the hook to a person: kind and name.
 func (h Hook) String() string { return h.Kind + "/" + h.Name }
 
@@ -344,10 +352,7 @@ func forecast(rel *release.Release, ran map[release.HookEvent][]*release.Hook, p
 	var total time.Duration
 	options := hooks.PlanOptions{Parallelism: parallelism}
 	if parallelism > 1 {
-		var err error
-		if options.Limits, err = helm3.Limits(rel.Chart); err != nil {
-			return 0, err
-		}
+		options.Limits, _ = helm3.Limits(rel.Chart) // what's wrong was ignored by the operation, too
 	}
 	for event, these := range ran {
 		origin := map[*hooks.Hook]*release.Hook{}
