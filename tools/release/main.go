@@ -2,7 +2,8 @@
 // builds of one commit, by one version of Go, are the same to the byte, wherever, whenever and by whomever they are
 // made.
 //
-// Of every platform it writes an archive and a list of what is in its binary (SBOM), and then the checksums of all.
+// Of every platform it writes an archive and a list of what is in its binary (SBOM), and then the checksums of all. It
+// also tells the release workflow the version and what the release is to say of itself.
 package main
 
 import (
@@ -15,13 +16,24 @@ import (
 
 func main() {
 	root := flag.String("root", ".", "the repository's `folder`")
+	version := flag.Bool("version", false, "print the version in plugin.yaml, and build nothing")
+	notes := flag.String("notes", "", "print what CHANGELOG.md says of that version, its links to files made links below `URL`, and build nothing")
 	out := flag.String("out", "dist", "the `folder` to write to, which must not exist or be empty")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "usage: release [flags] [OS/ARCH ...]\nWithout a platform all are built.\n")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if err := run(os.Stdout, *root, *out, flag.Args()); err != nil {
+	var err error
+	switch {
+	case *version:
+		err = printVersion(os.Stdout, *root)
+	case *notes != "":
+		err = printNotes(os.Stdout, *root, *notes)
+	default:
+		err = run(os.Stdout, *root, *out, flag.Args())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
 		os.Exit(1)
 	}

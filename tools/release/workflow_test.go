@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// step is one of a workflow that runs a script.
+type step struct{ ID, Run string }
+
+// checkStep returns the script of the release workflow that looks whether this may be released.
+func checkStep(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", ".github", "workflows", "release.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var workflow struct {
+		Jobs map[string]struct{ Steps []step }
+	}
+	if err := yaml.Unmarshal(text, &workflow); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range workflow.Jobs["build"].Steps {
+		if s.ID == "check" {
+			return s.Run
+		}
+	}
+	t.Fatal("the job build of release.yaml has no step with the id check")
+	return ""
+}
+
+// candidate is a clone with a release's commit on top of main, whose changelog has a section for it.
+func candidate(t *testing.T) (root, version string) {
+	t.Helper()
+	root = clone(t, "a", 0o755, 0o644)
+	must(t, root, "git", "update-ref", "refs/remotes/origin/main", "HEAD")
+	version = yamlVersion(t, root)
+	path := filepath.Join(root, "CHANGELOG.md")
+	changelog, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unreleased := "## [Unreleased]\n"
+	released := unreleased + "\n## [" + version + "] - 2026-01-02\n\nThe first one, with [a\nguide](docs/guide.md) and [a page](https://example.com/a).\n\n## [0.0.1] - 2026-01-01\n"
+	changelog = bytes.Replace(changelog, []byte(unreleased), []byte(released), 1)
+	if err := os.WriteFile(path, changelog, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	commitAll(t, root)
+	return root, version
+}
+
+func commitAll(t *testing.T, root string) {
+	t.Helper()
+	must(t, root, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false", "commit", "--quiet", "--no-verify", "--all", "--allow-empty", "--message=test")
+}
+
+// TestReleaseCheck runs the release workflow's own script on what may be released and on what may not. After it, the
+// clone must still be one that is built.
+func TestReleaseCheck(t *testing.T) {
+	script := checkStep(t)
+	for name, test := range map[string]struct {
+		event, tag string // the tag of plugin.yaml's version if empty
+		change     func(t *testing.T, root string)
+		want       string // in an error
+	}{
+		"a release":   {event: "push"},
+		"a rehearsal": {event: "workflow_dispatch", tag: "release-branch"},
+		"another tag": {event: "push", tag: "v9.9.9", want: "the tag is v9.9.9"},
+		"no notes": {event: "push", change: func(t *testing.T, root string) {
+			must(t, root, "git", "checkout", "--quiet", "HEAD^", "--", "CHANGELOG.md")
+			must(t, root, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "--no-verify", "--amend", "--allow-empty", "--all", "--message=test")
+		}, want: "CHANGELOG.md says nothing"},
+		"on main already": {event: "push", change: func(t *testing.T, root string) {
+			must(t, root, "git", "update-ref", "refs/remotes/origin/main", "HEAD")
+		}, want: "on top of a commit of main"},
+		"more than one commit": {event: "push", change: commitAll, want: "on top of a commit of main"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root, version := candidate(t)
+			if test.change != nil {
+				test.change(t, root)
+			}
+			temp, output := t.TempDir(), filepath.Join(t.TempDir(), "output")
+			tag := test.tag
+			if tag == "" {
+				tag = "v" + version
+			}
+			// As GitHub runs a step without a shell of its own.
+			cmd := exec.Command("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script)
+			cmd.Dir = root
+			cmd.Env = append(os.Environ(), "RUNNER_TEMP="+temp, "GITHUB_OUTPUT="+output, "GITHUB_EVENT_NAME="+test.event, "GITHUB_REF_NAME="+tag,
+				"GITHUB_SERVER_URL=https://github.com", "GITHUB_REPOSITORY=some/fork")
+			out, err := cmd.CombinedOutput()
+			if test.want != "" {
+				if err == nil || !strings.Contains(string(out), test.want) {
+					t.Errorf("got error %v, want one that says %q:\n%s", err, test.want, out)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("%v:\n%s", err, out)
+			}
+			if _, err := readCommit(root); err != nil {
+				t.Errorf("after the step: %v", err)
+			}
+			notes, err := os.ReadFile(filepath.Join(temp, "notes", "notes.md"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := "The first one, with [a\nguide](https://github.com/some/fork/blob/v" + version + "/docs/guide.md) and [a page](https://example.com/a).\n"
+			if string(notes) != want {
+				t.Errorf("the notes are\n%s\nwant\n%s", notes, want)
+			}
+			if got, err := os.ReadFile(output); err != nil || string(got) != "version="+version+"\n" {
+				t.Errorf("the step's output is %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestWorkflowsGo: everything is tested and released by one version of Go. What is tested against what comes next has a
+// later one.
+func TestWorkflowsGo(t *testing.T) {
+	folder := filepath.Join("..", "..", ".github", "workflows")
+	for _, name := range []string{"release.yaml", "test.yaml"} {
+		text, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, all := strings.Count(string(text), "go-version-file: "), strings.Count(string(text), "uses: actions/setup-go@"); n != all || n == 0 {
+			t.Errorf("%s: %d of %d installations of Go take the version from .go-version", name, n, all)
+		}
+	}
+}
