@@ -7,14 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 )
 
-// packed is what an archive has besides the binary. The modes are written here rather than read from the disk, where
+// notices is the name of the file with the licences of what the binary is made of.
+const notices = "THIRD_PARTY_LICENSES"
+
+// packed is what an archive has of the repository. The modes are written here rather than read from the disk, where
 // they depend on the umask of whoever has cloned the repository.
 var packed = []struct {
 	name string
@@ -28,9 +30,9 @@ var packed = []struct {
 	{"plugin.yaml", 0o644},
 }
 
-// writeArchive packs a binary and what Helm needs around it. Names are as Helm 3 wants them when it's given the
+// writeArchive packs a binary, the licences of what it's made of, and what Helm needs around it. Names are as Helm 3 wants them when it's given the
 // archive's URL: no folder around all, no "./" before a name, and each folder before its files.
-func writeArchive(path, root, binary string, made date) (err error) {
+func writeArchive(path, root, binary, licences string, made date) (err error) {
 	file, err := os.Create(path)
 	if err != nil {
 		return err
@@ -42,13 +44,12 @@ func writeArchive(path, root, binary string, made date) (err error) {
 	}
 	archive := tar.NewWriter(compressed)
 	for _, of := range packed {
-		err := addFile(archive, of.name, filepath.Join(root, of.name), of.mode, made)
-		if errors.Is(err, fs.ErrNotExist) && of.name == "install-binary.ps1" {
-			continue
-		}
-		if err != nil {
+		if err := addFile(archive, of.name, filepath.Join(root, of.name), of.mode, made); err != nil {
 			return err
 		}
+	}
+	if err := addFile(archive, notices, licences, 0o644, made); err != nil {
+		return err
 	}
 	folder := &tar.Header{Format: tar.FormatUSTAR, Typeflag: tar.TypeDir, Name: "bin/", Mode: 0o755, ModTime: made.Time}
 	if err := archive.WriteHeader(folder); err != nil {

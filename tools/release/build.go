@@ -83,14 +83,19 @@ func build(root, binary string, p platform, c commit) error {
 	}
 	cmd := exec.Command("go", "build", "-o", binary, "-trimpath", "-buildvcs=false", "-ldflags", "-s -w"+symbols, ".")
 	cmd.Dir = root
-	// What the user has set for builds of their own, in the environment or by go env -w, doesn't count.
-	cmd.Env = append(os.Environ(),
-		"GOOS="+p.os, "GOARCH="+p.arch,
-		"GOAMD64=v1", "GOARM=7", "GOARM64=v8.0", "GOPPC64=power8",
-		"CGO_ENABLED=0", "GOWORK=off", "GOFIPS140=off", "GOFLAGS=-trimpath",
-	)
+	cmd.Env = environment(p)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// environment is what go sees when it builds for a platform. What the user has set for builds of their own, in the
+// environment or by go env -w, doesn't count.
+func environment(p platform) []string {
+	return append(os.Environ(),
+		"GOOS="+p.os, "GOARCH="+p.arch,
+		"GOAMD64=v1", "GOARM=7", "GOARM64=v8.0", "GOPPC64=power8",
+		"CGO_ENABLED=0", "GOWORK=off", "GOFIPS140=off", "GOFLAGS=-trimpath",
+	)
 }

@@ -68,10 +68,18 @@ func run(stdout io.Writer, root, out string, names []string) error {
 		}
 		name := fmt.Sprintf("helm-parallel-hooks_%s_%s_%s", commit.version, p.os, p.arch)
 		archive, list := name+".tar.gz", name+".cdx.json"
-		if err := writeArchive(filepath.Join(out, archive), root, binary, commit.date); err != nil {
+		parts, err := readParts(root, binary, p)
+		if err != nil {
+			return fmt.Errorf("finding the licences of what is in the binary for %s: %w", p, err)
+		}
+		licences := filepath.Join(temp, notices)
+		if err := os.WriteFile(licences, noticesOf(parts), 0o644); err != nil {
+			return err
+		}
+		if err := writeArchive(filepath.Join(out, archive), root, binary, licences, commit.date); err != nil {
 			return fmt.Errorf("writing %s: %w", archive, err)
 		}
-		if err := writeSBOM(filepath.Join(out, list), binary, commit); err != nil {
+		if err := writeSBOM(filepath.Join(out, list), binary, parts, commit); err != nil {
 			return fmt.Errorf("writing %s: %w", list, err)
 		}
 		written = append(written, archive, list)

@@ -67,6 +67,7 @@ func TestReproducible(t *testing.T) {
 		}
 		checkLayout(t, first, p, archive)
 		checkSBOM(t, first, p, version, got[stem+".cdx.json"], archive)
+		checkNotices(t, p, archive)
 	}
 	slices.Sort(want)
 	if !slices.Equal(names(got), want) {
@@ -225,18 +226,17 @@ func checkLayout(t *testing.T, root, platform string, archive []member) {
 	if strings.HasPrefix(platform, "windows/") {
 		binary += ".exe"
 	}
-	want := []string{"-rw-r--r-- LICENSE", "-rw-r--r-- README.md"}
-	if _, err := os.Stat(filepath.Join(root, "install-binary.ps1")); err == nil {
-		want = append(want, "-rw-r--r-- install-binary.ps1")
+	want := []string{
+		"-rw-r--r-- LICENSE", "-rw-r--r-- README.md", "-rw-r--r-- install-binary.ps1", "-rwxr-xr-x install-binary.sh",
+		"-rwxr-xr-x plugin.complete", "-rw-r--r-- plugin.yaml", "-rw-r--r-- THIRD_PARTY_LICENSES", "drwxr-xr-x bin/", "-rwxr-xr-x " + binary,
 	}
-	want = append(want, "-rwxr-xr-x install-binary.sh", "-rwxr-xr-x plugin.complete", "-rw-r--r-- plugin.yaml", "drwxr-xr-x bin/", "-rwxr-xr-x "+binary)
 	var got []string
 	for _, m := range archive {
 		got = append(got, m.FileInfo().Mode().String()+" "+m.Name)
 		if m.Uid != 0 || m.Gid != 0 || m.Uname != "" || m.Gname != "" || m.ModTime.UTC().Format(time.RFC3339) != made {
 			t.Errorf("%s: %s has an owner or another time than the commit: %+v", platform, m.Name, m.Header)
 		}
-		if m.Typeflag == tar.TypeDir || m.Name == binary {
+		if m.Typeflag == tar.TypeDir || m.Name == binary || m.Name == notices {
 			continue
 		}
 		content, err := os.ReadFile(filepath.Join(root, m.Name))
@@ -288,6 +288,9 @@ func checkSBOM(t *testing.T, root, platform, version string, list []byte, archiv
 		if want := "pkg:golang/" + c.Name + "@" + strings.ReplaceAll(c.Version, "+", "%2B"); c.PackageURL != want {
 			t.Errorf("%s: %s has the package URL %s, want %s", platform, c.Name, c.PackageURL, want)
 		}
+		if c.Licenses == nil || len(*c.Licenses) == 0 {
+			t.Errorf("%s: %s has no licence", platform, c.Name)
+		}
 	}
 	want := map[string]string{"std": strings.TrimPrefix(info.GoVersion, "go")}
 	for _, dep := range info.Deps {
@@ -306,6 +309,33 @@ func checkSBOM(t *testing.T, root, platform, version string, list []byte, archiv
 	}
 	if built := settings["GOOS"] + "/" + settings["GOARCH"]; built != platform {
 		t.Errorf("the binary for %s is one for %s", platform, built)
+	}
+}
+
+// checkNotices: the archive has the licence of everything that is in the binary.
+func checkNotices(t *testing.T, platform string, archive []member) {
+	t.Helper()
+	info, err := buildinfo.ReadFile(binaryOf(t, archive))
+	if err != nil {
+		t.Fatalf("%s: %v", platform, err)
+	}
+	var text string
+	for _, m := range archive {
+		if m.Name == notices {
+			text = string(m.content)
+		}
+	}
+	want := []string{
+		"\nstd " + strings.TrimPrefix(info.GoVersion, "go") + ": LICENSE\n", "Copyright 2009 The Go Authors.", "Apache License",
+		"Permission is hereby granted, free of charge", "(MPL-2.0)\n    https://proxy.golang.org/github.com/",
+	}
+	for _, dep := range info.Deps {
+		want = append(want, "\n"+dep.Path+" "+dep.Version+" (", "\n"+dep.Path+" "+dep.Version+": ")
+	}
+	for _, words := range want {
+		if !strings.Contains(text, words) {
+			t.Errorf("%s: %q is not in %s", platform, words, notices)
+		}
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 // writeSBOM writes what a binary consists of, by what Go's linker has recorded in it: of the modules in go.mod no
 // platform needs all.
-func writeSBOM(path, binary string, c commit) (err error) {
+func writeSBOM(path, binary string, parts []part, c commit) (err error) {
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
 		return err
@@ -31,13 +31,14 @@ func writeSBOM(path, binary string, c commit) (err error) {
 		}
 	}
 
-	// Go's own library is where most vulnerabilities are found; scanners know it as a module of this name.
-	components := []cyclonedx.Component{module("std", strings.TrimPrefix(info.GoVersion, "go"))}
-	for _, dep := range info.Deps {
-		if dep.Replace != nil {
-			dep = dep.Replace
+	var components []cyclonedx.Component
+	for _, of := range parts {
+		component := module(of.path, of.version)
+		component.Licenses = &cyclonedx.Licenses{}
+		for _, id := range of.licences {
+			*component.Licenses = append(*component.Licenses, cyclonedx.LicenseChoice{License: &cyclonedx.License{ID: id}})
 		}
-		components = append(components, module(dep.Path, dep.Version))
+		components = append(components, component)
 	}
 
 	bom := cyclonedx.NewBOM()
