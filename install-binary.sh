@@ -190,42 +190,38 @@ identity() {
   printf '%s/.github/workflows/release.yaml@refs/tags/v%s\n' "$signer" "$version"
 }
 
-# words prints, in one line and without credentials, the last of what a program has said.
+# hide removes credentials from addresses.
+hide() {
+  sed 's|//[^/ ]*@|//|g'
+}
+
+# words prints, in one line and without credentials, what a program has said last, of curl the line that says what is
+# wrong, which advice may follow.
 words() {
-  sed -n -e 's|//[^/ ]*@|//|g' -e '/[^[:space:]]/h' -e '${' -e g -e p -e '}' "$work/words"
+  said=$(grep '^curl: (' "$work/words" || grep '[^[:space:]]' "$work/words" || :)
+  printf '%s\n' "$said" | tail -n 1 | hide
 }
 
 # fetch URL FILE tries once: 0 it's there, 1 it might be the next time, 2 the server has no such file, 3 it can't be had.
 # Sets why.
 fetch() {
   code=
+  why=
+  exit=0
   if has curl; then
     # A redirection must not lead from https to http.
     protocols='=http,https'
     case $1 in https://*) protocols='=https' ;; esac
-    exit=0
     run curl --fail --silent --show-error --location --proto "$protocols" --connect-timeout "$timeout" \
       --speed-time "$timeout" --speed-limit 100 --write-out '%{http_code}' --output "$2" "$1" \
       >"$work/code" 2>"$work/words" || exit=$?
-    case $exit in
-      0) return 0 ;;
-      22) code=$(cat "$work/code") ;;
-    esac
+    [ "$exit" != 22 ] || code=$(cat "$work/code")
   else
-    # GNU's would try again by itself. busybox's doesn't; it has crashed when told so, and when told a timeout.
-    options=
-    limit=
-    case $(wget --version 2>/dev/null || :) in
-      *GNU*) options="--tries=1 --timeout=$timeout" ;;
-      *) ! has timeout || limit="timeout $((timeout * 10))" ;;
-    esac
-    exit=0
-    # shellcheck disable=SC2086 # they are some words or none
-    run $limit wget $options -O "$2" "$1" >"$work/code" 2>"$work/words" || exit=$?
-    [ "$exit" != 0 ] || return 0
+    fetch_by_wget "$1" "$2" || return 3
     code=$(sed -n -e 's/.*ERROR \([45][0-9][0-9]\).*/\1/p' -e 's/.* response \([45][0-9][0-9]\).*/\1/p' \
       -e 's|.*HTTP/[0-9.]* \([45][0-9][0-9]\).*|\1|p' "$work/words" | tail -n 1)
   fi
+  [ "$exit" != 0 ] || return 0
   case $code in
     '') why=$(words) && why=${why:-"it ended with code $exit"} ;;
     *) why="the server answered $code" ;;
@@ -235,6 +231,72 @@ fetch() {
     '' | 408 | 429 | 5??) return 1 ;;
   esac
   return 3
+}
+
+# fetch_by_wget sets exit. It fails and sets why where what has come can't be trusted to have come from the server, and
+# removes it.
+fetch_by_wget() {
+  url=$1
+  options=
+  limit=
+  # GNU's would try again by itself. busybox's doesn't; it has crashed when told so, and when told a timeout.
+  case $(wget --version 2>/dev/null || :) in
+    *GNU*)
+      kind=gnu
+      options="--tries=1 --timeout=$timeout"
+      ;;
+    *)
+      kind=other
+      ! has timeout || limit="timeout $((timeout * 10))"
+      ;;
+  esac
+  # None of them can be told that a redirection must not lead from https to http. GNU's can be kept from following one,
+  # and is told here where to go; busybox's says afterwards where it was.
+  case ${url%%:*}_$kind in
+    https_gnu) options="$options --max-redirect=0" ;;
+    https_other)
+      options=-S
+      # Before, it took any certificate without saying so.
+      release=$(wget --help 2>&1 | sed -n 's/^BusyBox v1\.\([0-9]\{1,4\}\)\..*/\1/p' || :)
+      if [ "${release:-0}" -lt 34 ]; then
+        why="this wget isn't known to check the server's certificate; install curl or GNU wget"
+        return 1
+      fi
+      ;;
+  esac
+  hops=0
+  while :; do
+    exit=0
+    # shellcheck disable=SC2086 # they are some words or none
+    run $limit wget $options -O "$2" "$url" >"$work/code" 2>"$work/words" || exit=$?
+    case $url in https://*) ;; *) return 0 ;; esac
+    if grep -q 'certificate validation not implemented' "$work/words"; then
+      why="this wget doesn't check the server's certificate; install curl or GNU wget"
+      break
+    fi
+    to=$(tr -d '\r' <"$work/words" | sed -n 's/^ *[Ll][Oo][Cc][Aa][Tt][Ii][Oo][Nn]: *\([^ ]*\).*/\1/p')
+    # Of a redirection to a place on the same server busybox keeps the protocol.
+    unsafe=$(printf '%s\n' "$to" | grep -v -e '^[Hh][Tt][Tt][Pp][Ss]:' -e '^/' -e '^$' | head -n 1 | hide)
+    if [ -n "$unsafe" ]; then
+      why="it redirects from https to $unsafe"
+      break
+    fi
+    to=$(printf '%s\n' "$to" | tail -n 1)
+    [ "$kind" = gnu ] && [ "$exit" != 0 ] && [ -n "$to" ] || return 0
+    hops=$((hops + 1))
+    if [ "$hops" -gt 10 ]; then
+      why="it redirects more than ten times"
+      break
+    fi
+    server=${url#https://}
+    case $to in
+      //*) url=https:$to ;;
+      /*) url=https://${server%%/*}$to ;;
+      *) url=https://${to#*://} ;;
+    esac
+  done
+  rm -f "$2"
+  return 1
 }
 
 # obtain FILE puts a file of the release into the temporary folder. As fetch.

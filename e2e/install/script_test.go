@@ -1,8 +1,11 @@
 package install
 
 import (
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -161,8 +165,10 @@ func TestOneFileIsUnpacked(t *testing.T) {
 		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
 		s.install()
 		s.wantBinary(program(version, here))
-		if _, err := os.Lstat(filepath.Join(s.plugin, "escaped")); err == nil {
-			t.Error("a file was written outside of the temporary folder")
+		for _, line := range listing(t, filepath.Dir(s.plugin)) {
+			if strings.Contains(line, "escaped") {
+				t.Errorf("%s was written outside of the temporary folder", line)
+			}
 		}
 		s.install() // by the same script
 	})
@@ -573,23 +579,128 @@ func TestRedirections(t *testing.T) {
 		s.install()
 		s.wantBinary(program(version, here))
 	})
-	t.Run("https to http", func(t *testing.T) {
+	for _, downloader := range []string{"curl", "wget"} {
+		t.Run("from https by "+downloader, func(t *testing.T) {
+			inEveryShell(t, func(t *testing.T, s *site) {
+				downloaders[downloader](s)
+				p := newPage(t)
+				p.publish(t, version, here)
+				secure := newSecureServer(t, s, p)
+				for name, address := range map[string]string{
+					"to https": secure.URL, "on the same server": "", "to another server of the same protocol": strings.TrimPrefix(secure.URL, "https:"),
+				} {
+					secure.redirect(func(r *http.Request) string { return address + "/direct" + r.URL.Path })
+					s.installOld()
+					s.install()
+					if got := s.binary(); got != program(version, here) {
+						t.Errorf("%s: the binary is %q", name, got)
+					}
+				}
+				asked := len(p.seen())
+				plain := strings.TrimSuffix(p.url, "/releases/download")
+				secure.redirect(func(r *http.Request) string { return plain + r.URL.Path })
+				s.fail("checksums.txt: ", "http")
+				if got := p.seen(); len(got) > asked {
+					t.Errorf("the redirection was followed: %q", got[asked:])
+				}
+				secure.redirect(func(r *http.Request) string { return r.URL.Path })
+				s.fail("checksums.txt: ", "redirect")
+			})
+		})
+	}
+	// One that checks certificates, unlike the one that is here.
+	t.Run("from https by busybox wget", func(t *testing.T) {
 		inEveryShell(t, func(t *testing.T, s *site) {
-			p := newPage(t)
-			p.publish(t, version, here)
-			server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				http.Redirect(w, r, strings.TrimSuffix(p.url, "/releases/download")+r.URL.Path, http.StatusFound)
-			}))
-			t.Cleanup(server.Close)
-			// The test's certificate is not for this machine.
-			must(t, os.WriteFile(filepath.Join(s.env["HOME"], ".curlrc"), []byte("insecure\n"), 0o644))
-			s.env["no_proxy"] = "127.0.0.1"
-			s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = server.URL + "/releases/download"
-			s.fail("checksums.txt: ", "http")
-			if got := p.seen(); len(got) > 0 {
-				t.Errorf("the redirection was followed: %q", got)
+			s.remove("curl")
+			for _, to := range []string{"http://example.invalid/x", "HTTP://example.invalid/x", "ftp://example.invalid/x"} {
+				s.program("wget", `case $1 in --version) exit 1 ;; --help) echo "BusyBox v1.36.1 () multi-call binary." >&2; exit 1 ;; esac
+while [ "$1" != -O ]; do shift; done
+printf '  HTTP/1.1 302 Found\r\n  location: `+to+`\r\n' >&2
+echo x >"$2"`)
+				s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = "https://example.invalid"
+				s.fail("it redirects from https to " + to)
+			}
+			s.program("wget", `case $1 in --version) exit 1 ;; --help) echo "BusyBox v1.33.1 () multi-call binary." >&2; exit 1 ;; esac; echo "$@" >"$HOME/called"`)
+			s.fail("isn't known to check the server's certificate")
+			if _, err := os.Stat(filepath.Join(s.env["HOME"], "called")); err == nil {
+				t.Error("it was asked all the same")
 			}
 		})
+	})
+}
+
+// secureServer has a page of releases below /direct, by https, and sends elsewhere who asks for anything else.
+type secureServer struct {
+	*httptest.Server
+	mu sync.Mutex
+	to func(*http.Request) string
+}
+
+// newSecureServer starts one. Its certificate is made for the test, so the programs of the site are told not to mind.
+func newSecureServer(t *testing.T, s *site, p *page) *secureServer {
+	t.Helper()
+	secure := &secureServer{}
+	secure.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if path, found := strings.CutPrefix(r.URL.Path, "/direct"); found {
+			r.URL.Path = path
+			p.ServeHTTP(w, r)
+			return
+		}
+		secure.mu.Lock()
+		to := secure.to(r)
+		secure.mu.Unlock()
+		// Not by http.Redirect, which makes an address of a path.
+		w.Header().Set("Location", to)
+		w.WriteHeader(http.StatusFound)
+	}))
+	// busybox has no other that Go has as well.
+	secure.TLS = &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}}
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	must(t, os.WriteFile(filepath.Join(s.env["HOME"], ".curlrc"), []byte("insecure\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(s.env["HOME"], ".wgetrc"), []byte("check_certificate = off\n"), 0o644))
+	s.env["no_proxy"] = "127.0.0.1"
+	s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = secure.URL + "/releases/download"
+	return secure
+}
+
+func (s *secureServer) redirect(to func(*http.Request) string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.to = to
+}
+
+// TestCertificates: from a server whose certificate nobody vouches for, nothing is taken, by any program. busybox's own
+// TLS doesn't look at certificates, and says so; then what it has fetched doesn't count.
+func TestCertificates(t *testing.T) {
+	t.Parallel()
+	withEveryDownloader(t, func(t *testing.T, s *site) {
+		p := newPage(t)
+		p.publish(t, version, here)
+		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = newSecureServer(t, s, p).URL + "/direct/releases/download"
+		for _, name := range []string{".curlrc", ".wgetrc"} {
+			must(t, os.Remove(filepath.Join(s.env["HOME"], name)))
+		}
+		s.installOld()
+		got := s.fail("checksums.txt: ", "certificate")
+		refuseWords(t, got.stderr, "More details here")
+		s.wantBinary(oldBinary)
+		if seen := p.seen(); slices.Contains(seen, "v1.2.3/"+asset(version, here)) {
+			t.Errorf("the archive was downloaded: %q", seen)
+		}
+		s.toolchain()
+		wantWords(t, s.install().stdout, "No binary of release 1.2.3 can be had", "certificate")
+		s.wantBinary(built)
+	})
+}
+
+// TestCurlsOwnWords: of what curl says the line is told that says what is wrong, not the advice that follows it.
+func TestCurlsOwnWords(t *testing.T) {
+	t.Parallel()
+	inEveryShell(t, func(t *testing.T, s *site) {
+		s.program("curl", `echo "curl: (60) SSL certificate problem" >&2; echo "More details here: https://curl.se/docs/sslcerts.html" >&2; exit 60`)
+		s.fail("checksums.txt: curl: (60) SSL certificate problem")
 	})
 }
 
