@@ -139,32 +139,46 @@ function Assert-Cosign([string] $identity) {
             '--certificate-identity', $identity, '--certificate-oidc-issuer', $issuer, "$work/$checksums"))
     if ($answer.Code -ne 0) {
         $answer.Words | ForEach-Object { Write-Host $_ }
-        Deny "cosign doesn't confirm that $checksums was signed by $identity, so nothing was installed."
+        $used = ''
+        foreach ($line in (Invoke-Program 'cosign' @('version')).Words) {
+            if ($line -match '^GitVersion: *v?([0-9][0-9.]*)') { $used = $Matches[1] }
+        }
+        if ($used -match '^([0-2]\.|3\.0\.[0-4]$)') {
+            Deny "cosign is $used here, which is too old to check a release; nothing was installed. Install cosign 3.0.5 or newer."
+        }
+        Deny "cosign doesn't confirm that $checksums was signed by $identity, so nothing was installed. What it has said is above. If it couldn't reach sigstore's servers, let it. Otherwise the release may have been tampered with: tell the plugin's maintainers."
     }
     Write-Host "${checksums}: cosign confirms the signature by $identity."
 }
 
-function Assert-GPG {
-    $answer = Invoke-Program 'gpg' @('--batch', '--no-tty', '--status-fd', '1', '--verify', "$work/$signature", "$work/$checksums")
-    $said = $answer.Words -join "`n"
-    $key = ''
-    if ($said -match '\] VALIDSIG ([0-9A-F]+)') { $key = $Matches[1] }
-    if ($said -notmatch '\] (BADSIG|EXPSIG|EXPKEYSIG|REVKEYSIG) ') {
-        if ($said -match '\] GOODSIG ') {
-            if ($said -match '\] TRUST_(FULLY|ULTIMATE)') {
-                Write-Host "${checksums}: gpg confirms the signature by the key $key."
-            } else {
-                Write-Host "${checksums}: the gpg signature is right, but nothing vouches for its key $key. Compare it with one from a source that you trust."
-            }
-            return
+# Test-GPG returns whether gpg confirms the signature, and denies a bad one. What gpg says for programs is in a file of its
+# own and at the beginning of a line; further on is what others have chosen, such as the name of a key's owner.
+function Test-GPG {
+    $answer = Invoke-Program 'gpg' @('--batch', '--no-tty', '--status-file', "$work/status", '--verify', "$work/$signature", "$work/$checksums")
+    $status = @()
+    if (Test-Path -LiteralPath "$work\status") { $status = @(Get-Content -LiteralPath "$work\status") }
+    $good, $bad, $trusted, $key, $missing = $false, $false, $false, '', ''
+    foreach ($line in $status) {
+        if ($line -cmatch '^\[GNUPG:\] GOODSIG( |$)') { $good = $true }
+        if ($line -cmatch '^\[GNUPG:\] (BADSIG|EXPSIG|EXPKEYSIG|REVKEYSIG)( |$)') { $bad = $true }
+        if ($line -cmatch '^\[GNUPG:\] (TRUST_FULLY|TRUST_ULTIMATE)( |$)') { $trusted = $true }
+        if ($line -cmatch '^\[GNUPG:\] VALIDSIG ([0-9A-F]+)') { $key = $Matches[1] }
+        if ($line -cmatch '^\[GNUPG:\] NO_PUBKEY ([0-9A-F]+)') { $missing = $Matches[1] }
+    }
+    if ($good -and -not $bad) {
+        if ($trusted) {
+            Write-Host "${checksums}: gpg confirms the signature by the key $key."
+        } else {
+            Write-Host "${checksums}: the gpg signature is right, but nothing vouches for its key $key. Compare it with one from a source that you trust."
         }
-        if ($said -match '\] NO_PUBKEY ([0-9A-F]+)') {
-            Write-Host "${checksums}: its gpg signature was NOT checked, the key $($Matches[1]) is not in your keyring."
-            return
-        }
+        return $trusted
+    }
+    if ($missing -and -not $bad) {
+        Write-Host "${checksums}: its gpg signature was NOT checked, the key $missing is not in your keyring."
+        return $false
     }
     $answer.Words | ForEach-Object { Write-Host $_ }
-    Deny "gpg doesn't confirm the signature of $checksums, so nothing was installed."
+    Deny "gpg doesn't confirm the signature of $checksums, so nothing was installed. The release may have been tampered with, or the key has expired or was revoked: tell who has signed it."
 }
 
 # Get-Release puts the release's binary, verified, into the temporary folder and returns its path. It throws where it
@@ -199,16 +213,25 @@ function Get-Release([string] $version, [string] $platform, [string] $repository
         throw "$($release.Place)/$checksums is not a checksum file; maybe a proxy has answered instead"
     }
 
-    $checked = $false
+    # One that is missing is no reason to go on without: who can change a release can take it away.
+    $checked, $confirmed = $false, $false
     if ((Test-Program 'cosign') -and (Get-File $release $bundle)) {
         Assert-Cosign (Get-Identity $repository $version)
-        $checked = $true
+        $checked, $confirmed = $true, $true
     }
     if ((Test-Program 'gpg') -and (Get-File $release $signature)) {
-        Assert-GPG
         $checked = $true
+        if (Test-GPG) { $confirmed = $true }
     }
-    if (-not $checked) { Write-Host "${checksums}: no signature was checked; that takes cosign or gpg, and one that's published." }
+    if (-not $confirmed) {
+        if ($required) {
+            Deny "nothing confirms a signature of $checksums in $($release.Place), and HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE is 1, so nothing was installed. It takes a release that is signed, and cosign 3.0.5 or newer on the PATH, or gpg and a key that you trust."
+        }
+        if ((Test-Program 'cosign') -and -not $unsigned) {
+            Deny "there's no $bundle in $($release.Place), though releases are signed, so nothing was installed. Somebody may have taken it away. If this is a mirror or a fork that doesn't sign, set HELM_PARALLEL_HOOKS_UNSIGNED=1."
+        }
+        if (-not $checked) { Write-Host "${checksums}: no signature was checked; that takes cosign or gpg, and one that's published." }
+    }
 
     $wanted = @($lines | Where-Object { $_.Substring(66) -ceq $asset } | ForEach-Object { $_.Substring(0, 64) })
     if ($wanted.Count -eq 0) { throw "release $version has no binary for $platform" }
@@ -231,34 +254,90 @@ function Get-Release([string] $version, [string] $platform, [string] $repository
     return $new
 }
 
+# Get-Stamp returns, for the linker, which commit is checked out here, and nothing where git can't say.
+function Get-Stamp {
+    if (-not (Test-Path '.git') -or -not (Test-Program 'git')) { return '' }
+    $env:TZ = 'UTC0'
+    $said = Invoke-Program 'git' @('--git-dir=.git', 'log', '-1', '--no-show-signature', '--format=%H %cd', '--date=format-local:%Y-%m-%dT%H:%M:%SZ')
+    if ($said.Code -ne 0 -or $said.Words.Count -ne 1 -or $said.Words[0] -cnotmatch '^([0-9a-f]+) ([0-9TZ:-]+)$') { return '' }
+    $commit, $date = $Matches[1], $Matches[2]
+    $changed = Invoke-Program 'git' @('--no-optional-locks', '--git-dir=.git', '--work-tree=.', 'status', '--porcelain')
+    if ($changed.Code -ne 0) { return '' }
+    if ($changed.Words.Count -gt 0) { $commit = "$commit-dirty" }
+    return " -X main.commit=$commit -X main.date=$date"
+}
+
 function New-Binary([string] $version) {
     Write-Host "Building helm-parallel-hooks $version with Go; this takes a minute or two."
+    # The script may be run in the user's own session, whose environment is to stay what it was.
+    $before = @{}
+    foreach ($name in 'TZ', 'CGO_ENABLED', 'GOWORK', 'GOOS', 'GOARCH') { $before[$name] = [Environment]::GetEnvironmentVariable($name) }
+    try {
+        return Invoke-Build $version
+    } finally {
+        foreach ($name in $before.Keys) { [Environment]::SetEnvironmentVariable($name, $before[$name]) }
+    }
+}
+
+function Invoke-Build([string] $version) {
+    $stamp = Get-Stamp
     $env:CGO_ENABLED = '0'
     $env:GOWORK = 'off'
-    $answer = Invoke-Program 'go' @('build', '-trimpath', '-buildvcs=false', '-ldflags', "-s -w -X main.version=$version", '-o', "$work/built.exe", '.')
+    # For this machine, whatever the user's own builds are for.
+    $env:GOOS = "$((Invoke-Program 'go' @('env', 'GOHOSTOS')).Words)"
+    $env:GOARCH = "$((Invoke-Program 'go' @('env', 'GOHOSTARCH')).Words)"
+    $answer = Invoke-Program 'go' @('build', '-trimpath', '-buildvcs=false', '-ldflags', "-s -w -X main.version=$version$stamp", '-o', "$work/built.exe", '.')
     $answer.Words | ForEach-Object { Write-Host $_ }
-    if ($answer.Code -ne 0) { Deny 'the build failed, see above.' }
+    if ($answer.Code -ne 0) { Deny 'the build failed. Mend what is said above.' }
+    if (-not (Test-Binary "$work\built.exe" "${env:GOOS}_$env:GOARCH")) {
+        Deny "what was built is no program for $env:GOOS on $env:GOARCH. Look at what go env says of GOFLAGS."
+    }
     return "$work\built.exe"
+}
+
+# Get-Switch returns whether a setting is 1.
+function Get-Switch([string] $name, [string] $value) {
+    if ($value -notin '', '0', '1') { throw "$name must be 0 or 1." }
+    return $value -eq '1'
 }
 
 function Install-Binary {
     if ($PSVersionTable.PSVersion.Major -ge 6 -and -not $IsWindows) { throw 'this is for Windows. Run install-binary.sh instead.' }
-    if (-not (Test-Path 'plugin.yaml')) { throw "$(Get-Location) is not the plugin's folder, there's no plugin.yaml." }
-    $version = ''
-    foreach ($line in Get-Content 'plugin.yaml') {
-        if ($line -match '^version: *"?([0-9A-Za-z.+-]+)"? *$') { $version = $Matches[1] }
+    $version, $named = '', $false
+    if (Test-Path 'plugin.yaml') {
+        foreach ($line in Get-Content 'plugin.yaml') {
+            if ($line -match '^version: *"?([0-9A-Za-z.+-]+)"? *$') { $version = $Matches[1] }
+            if ($line -cmatch '^name: *"?parallel-hooks"? *$') { $named = $true }
+        }
     }
-    if (-not $version) { throw "plugin.yaml doesn't say the version." }
+    if (-not $named) { throw "$(Get-Location) is not the plugin's folder, there's no plugin.yaml with the name parallel-hooks." }
+    if (-not $version) { throw "plugin.yaml doesn't say the version. Take plugin.yaml from the repository." }
+    if ($env:HELM_PARALLEL_HOOKS_TIMEOUT) {
+        if ($env:HELM_PARALLEL_HOOKS_TIMEOUT -notmatch '^[1-9][0-9]{0,8}$') { throw 'HELM_PARALLEL_HOOKS_TIMEOUT must be a number of seconds, at least 1.' }
+        $script:timeout = [int]$env:HELM_PARALLEL_HOOKS_TIMEOUT
+    }
+    $script:unsigned = Get-Switch 'HELM_PARALLEL_HOOKS_UNSIGNED' $env:HELM_PARALLEL_HOOKS_UNSIGNED
+    $script:required = Get-Switch 'HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE' $env:HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE
+    if ($archive -and -not (Test-Path -LiteralPath $archive -PathType Leaf)) { throw "HELM_PARALLEL_HOOKS_ARCHIVE names $archive, which is not there." }
     $platform = Get-Platform
     $source = Test-Path 'go.mod'
 
     # An archive that was installed as a plugin brings the binary and no source.
     if (-not $source -and (Test-Path -LiteralPath $binary -PathType Leaf)) {
-        if (-not (Test-Binary $binary $platform)) { throw "the binary in this archive is not for $platform. Install the archive that is." }
+        if ($required) {
+            throw "of an archive that is installed as a plugin no signature can be checked here, and HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE is 1. Check it by hand as docs/install.md says, and set that to 0."
+        }
+        if (-not (Test-Binary $binary $platform)) {
+            throw "the binary in this archive is not for $platform. Run `"helm plugin uninstall parallel-hooks`" and install the archive that is."
+        }
         Write-Host "Installed $(Join-Path (Get-Location) $binary)."
         return
     }
 
+    # What a run has left that was killed. Another one may be at work.
+    Get-ChildItem -Path 'bin' -Filter '.new.*' -Force -ErrorAction SilentlyContinue |
+        Where-Object { $_.LastWriteTime -lt [DateTime]::Now.AddDays(-1) } |
+        ForEach-Object { Remove-Item -LiteralPath $_.FullName -Recurse -Force -ErrorAction SilentlyContinue }
     New-Item -ItemType Directory -Force -Path $work | Out-Null
     try {
         $new = Get-Release $version $platform (Get-Repository)
@@ -268,7 +347,7 @@ function Install-Binary {
         if ($archive) { throw "the archive can't be used: $why. $checksums of the same release must be beside it." }
         if (-not $source) { throw "no binary: $why, and there's no source here to build one from." }
         if (-not (Test-Program 'go')) {
-            throw "no binary of release $version can be had: $why. No Go toolchain was found to build one with either. Mend that, or install Go from https://go.dev/dl/, and run this script again."
+            throw "no binary of release $version can be had: $why. No Go toolchain was found to build one with either. Mend that, or install Go from https://go.dev/dl/."
         }
         Write-Host "No binary of release $version can be had: $why."
         $new = New-Binary $version
@@ -284,9 +363,10 @@ function Install-Binary {
     Write-Host "Installed $(Join-Path (Get-Location) $binary)."
 }
 
-$work = "bin\.new.$PID"
+$work = "bin\.new.$([System.IO.Path]::GetRandomFileName())"
 $timeout = 30
-if ($env:HELM_PARALLEL_HOOKS_TIMEOUT) { $timeout = [int]$env:HELM_PARALLEL_HOOKS_TIMEOUT }
+$unsigned = $false
+$required = $false
 $archive = ''
 if ($env:HELM_PARALLEL_HOOKS_ARCHIVE) {
     $archive = $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($env:HELM_PARALLEL_HOOKS_ARCHIVE)
@@ -297,6 +377,7 @@ try {
     Install-Binary
 } catch {
     [Console]::Error.WriteLine("helm-parallel-hooks: $($_.Exception.Message)")
+    [Console]::Error.WriteLine("helm-parallel-hooks: Then run: powershell -ExecutionPolicy Bypass -File `"$PSCommandPath`"")
     $code = 1
 } finally {
     Remove-Item -LiteralPath $work -Recurse -Force -ErrorAction SilentlyContinue

@@ -26,6 +26,8 @@ fail() {
   if [ -n "$binary" ] && [ -f "$binary" ]; then
     printf 'helm-parallel-hooks: the binary that was there before is as it was.\n' >&2
   fi
+  # The failed plugin stays listed, and Helm wouldn't install over it.
+  [ -z "$again" ] || printf 'helm-parallel-hooks: Then run: %s\n' "$again" >&2
   exit 1
 }
 
@@ -51,6 +53,8 @@ run() {
 # go until it compiles, so it takes a termination.
 stop() {
   trap '' HUP INT TERM
+  # The terminal may be gone.
+  printf 'helm-parallel-hooks: ended by a signal, so nothing was installed. To try again, run: %s\n' "$again" >&2 || :
   if [ -n "$child" ]; then
     kill -TERM "$child" 2>/dev/null || :
     wait "$child" 2>/dev/null || :
@@ -59,10 +63,20 @@ stop() {
 }
 
 clean() {
+  [ -n "$work" ] || return 0
   # A compiler may live a little longer than the go that has started it, and write another file.
   rm -rf "$work" 2>/dev/null || { sleep 2 && rm -rf "$work"; }
   # Only where nothing was installed before.
   rmdir bin 2>/dev/null || :
+}
+
+# quote prints a word as a shell reads it.
+quote() {
+  printf "'%s'\n" "$(printf '%s\n' "$1" | sed "s/'/'\\\\''/g")"
+}
+
+is_plugin() {
+  tr -d '\r' <plugin.yaml | grep -q '^name: *"\{0,1\}parallel-hooks"\{0,1\} *$'
 }
 
 plugin_version() {
@@ -87,11 +101,15 @@ find_platform() {
     aarch64 | arm64) arch=arm64 ;;
     armv7* | armv8l) arch=arm ;; # a 64-bit kernel says armv8l to 32-bit programs; ARMv6 has no release
   esac
+}
+
+# is_known says whether there are releases for this platform.
+is_known() {
   case ${os}_$arch in
-    linux_amd64 | linux_arm64 | linux_arm | linux_ppc64le | linux_s390x) known=yes ;;
-    darwin_amd64 | darwin_arm64 | windows_amd64 | windows_arm64 | freebsd_amd64 | freebsd_arm64) known=yes ;;
-    *) known= ;;
+    linux_amd64 | linux_arm64 | linux_arm | linux_ppc64le | linux_s390x) return 0 ;;
+    darwin_amd64 | darwin_arm64 | windows_amd64 | windows_arm64 | freebsd_amd64 | freebsd_arm64) return 0 ;;
   esac
+  return 1
 }
 
 # bytes prints N bytes of a file from an offset on, in hexadecimal.
@@ -350,11 +368,26 @@ check_cosign() {
   if ! run cosign verify-blob $format --bundle "$work/$bundle" --certificate-identity "$signer" \
     --certificate-oidc-issuer "$issuer" "$work/$checksums" >"$work/words" 2>&1; then
     cat "$work/words" >&2
+    used=$(cosign version 2>&1 | sed -n 's/^GitVersion: *v\{0,1\}\([0-9][0-9.]*\).*/\1/p' || :)
+    case $used in
+      [0-2].* | 3.0.[0-4])
+        fail "cosign is $used here, which is too old to check a release; nothing was installed." \
+          "Install cosign 3.0.5 or newer."
+        ;;
+    esac
     fail "cosign doesn't confirm that $checksums was signed by" "  $signer" \
-      "so nothing was installed. The release may have been tampered with. If it's cosign that can't work, since" \
-      "it's older than 2.4 or can't reach sigstore's servers, take it off the PATH and check by hand as docs/install.md says."
+      "so nothing was installed. What it has said is above. If it couldn't reach sigstore's servers, let it, or read" \
+      "docs/install.md on how to do without a network. Otherwise the release may have been tampered with: tell the" \
+      "plugin's maintainers."
   fi
+  confirmed=yes
   say "$checksums: cosign confirms the signature by $signer."
+}
+
+# gpg_says looks for one of some words where gpg puts them. Further on in a line is what others have chosen, such as the
+# name of a key's owner.
+gpg_says() {
+  grep -Eq "^\[GNUPG:\] ($1)( |\$)" "$work/status"
 }
 
 # check_gpg ends the installation if the checksum file's gpg signature is bad. A signature of a key that the user doesn't
@@ -367,32 +400,32 @@ check_gpg() {
   fi
   run gpg --batch --no-tty --status-fd 1 --verify "$work/$signature" "$work/$checksums" \
     >"$work/status" 2>"$work/words" || :
-  signer=$(sed -n 's/^\[GNUPG:\] VALIDSIG \([0-9A-F]*\).*/\1/p' "$work/status" | head -n 1)
-  case $(cat "$work/status") in
-    *'] BADSIG '* | *'] EXPSIG '* | *'] EXPKEYSIG '* | *'] REVKEYSIG '*) ;;
-    *'] GOODSIG '*'] TRUST_FULLY'* | *'] GOODSIG '*'] TRUST_ULTIMATE'*)
+  if gpg_says 'BADSIG|EXPSIG|EXPKEYSIG|REVKEYSIG'; then
+    :
+  elif gpg_says GOODSIG; then
+    signer=$(sed -n 's/^\[GNUPG:\] VALIDSIG \([0-9A-F]*\).*/\1/p' "$work/status" | head -n 1)
+    if gpg_says 'TRUST_FULLY|TRUST_ULTIMATE'; then
       say "$checksums: gpg confirms the signature by the key $signer."
-      return 0
-      ;;
-    *'] GOODSIG '*)
+      confirmed=yes
+    else
       say "$checksums: the gpg signature is right, but nothing vouches for its key $signer. Compare it with one from a source that you trust."
-      return 0
-      ;;
-    *'] NO_PUBKEY '*)
-      signer=$(sed -n 's/^\[GNUPG:\] NO_PUBKEY //p' "$work/status" | head -n 1)
-      say "$checksums: its gpg signature was NOT checked, the key $signer is not in your keyring."
-      return 0
-      ;;
-  esac
+    fi
+    return 0
+  elif gpg_says NO_PUBKEY; then
+    signer=$(sed -n 's/^\[GNUPG:\] NO_PUBKEY //p' "$work/status" | head -n 1)
+    say "$checksums: its gpg signature was NOT checked, the key $signer is not in your keyring."
+    return 0
+  fi
   cat "$work/words" >&2
   fail "gpg doesn't confirm the signature of $checksums, so nothing was installed." \
-    "The release may have been tampered with, or the key has expired or was revoked."
+    "The release may have been tampered with, or the key has expired or was revoked: tell who has signed it."
 }
 
 # check_signatures checks the checksum file's signatures by what is there to check them. One that is published but can't
-# be had now is no reason to go on without.
+# be had now is no reason to go on without, and neither is one that is missing: who can change a release can take it away.
 check_signatures() {
   checked=
+  confirmed=
   for tool in cosign gpg; do
     has "$tool" || continue
     file=$bundle
@@ -400,11 +433,23 @@ check_signatures() {
     outcome=0
     obtain "$file" || outcome=$?
     case $outcome in
-      0) "check_$tool" && checked=yes ;;
+      0)
+        checked=yes
+        "check_$tool"
+        ;;
       2) ;;
       *) return 1 ;;
     esac
   done
+  [ -z "$confirmed" ] || return 0
+  if [ "$required" = 1 ]; then
+    fail "nothing confirms a signature of $checksums in $place, and HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE is 1, so nothing was installed." \
+      "It takes a release that is signed, and cosign 3.0.5 or newer on the PATH, or gpg and a key that you trust."
+  fi
+  if has cosign && [ "$unsigned" != 1 ]; then
+    fail "there's no $bundle in $place, though releases are signed, so nothing was installed." \
+      "Somebody may have taken it away. If this is a mirror or a fork that doesn't sign, set HELM_PARALLEL_HOOKS_UNSIGNED=1."
+  fi
   [ -n "$checked" ] || say "$checksums: no signature was checked; that takes cosign or gpg, and one that's published."
 }
 
@@ -412,7 +457,7 @@ check_signatures() {
 # had, and ends the installation where it isn't what it should be.
 get_release() {
   asset=helm-parallel-hooks_${version}_${os}_$arch.tar.gz
-  if [ -z "$known" ]; then
+  if ! is_known; then
     why="there are no releases for $os on $arch"
     return 1
   fi
@@ -444,10 +489,12 @@ get_release() {
     why="none of sha256sum, shasum, openssl and sha256 is there to check a download with"
     return 1
   fi
-  if ! has tar; then
-    why="tar is not there"
-    return 1
-  fi
+  for tool in tar od; do
+    if ! has "$tool"; then
+      why="$tool is not there"
+      return 1
+    fi
+  done
 
   obtain "$checksums" || return 1
   if [ ! -s "$work/$checksums" ] || grep -Eqv '^[0-9a-f]{64} [ *][^ /]+$' "$work/$checksums"; then
@@ -468,58 +515,91 @@ get_release() {
   got=$(checksum_of "$work/$asset") || fail "can't compute the checksum of $asset."
   if [ "$got" != "$want" ]; then
     fail "the checksum of $asset is wrong, so nothing was installed:" "  $got, not $want" \
-      "The download was damaged or tampered with. Try again; if it happens again, tell the plugin's maintainers."
+      "The download was damaged or tampered with. If it happens again, tell the plugin's maintainers."
   fi
 
   mkdir "$work/unpacked"
   # Just the one file, and as the user's own.
-  run tar -xzof "$work/$asset" -C "$work/unpacked" "$binary" || fail "can't unpack $asset."
+  if ! run tar -xzof "$work/$asset" -C "$work/unpacked" "$binary"; then
+    has gzip || fail "can't unpack $asset: gzip is not there, which most versions of tar need. Install it."
+    fail "can't unpack $asset. If there is room on the disk, tell the plugin's maintainers."
+  fi
   new=$work/unpacked/$binary
   if [ ! -f "$new" ] || [ -L "$new" ] || ! is_for_platform "$new"; then
     fail "$binary in $asset is no program for $os on $arch. Nothing was installed; tell the plugin's maintainers."
   fi
 }
 
+# stamp prints, for the linker, which commit is checked out here, and nothing where git can't say. What surrounds the
+# folder, or a hook of git's that Helm runs in, has no say.
+stamp() {
+  [ -e .git ] && has git || return 0
+  (
+    unset GIT_DIR GIT_WORK_TREE GIT_COMMON_DIR GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_NAMESPACE
+    said=$(TZ=UTC0 git --git-dir=.git log -1 --no-show-signature --format='%H %cd' \
+      --date=format-local:%Y-%m-%dT%H:%M:%SZ 2>/dev/null) || exit 0
+    case $said in *[!0-9a-zTZ:\ -]* | '' | ' '*) exit 0 ;; esac
+    changed=$(git --no-optional-locks --git-dir=.git --work-tree=. status --porcelain 2>/dev/null) || exit 0
+    printf ' -X main.commit=%s -X main.date=%s' "${said%% *}${changed:+-dirty}" "${said#* }"
+  )
+}
+
 # build_from_source builds the binary with the Go toolchain.
 build_from_source() {
   new=$work/built
   printf 'Building helm-parallel-hooks %s with %s; this takes a minute or two.\n' "$version" "$(go env GOVERSION)"
-  # Neither a C compiler is needed, nor what git says of the clone: if it
-  # belongs to another user, go would refuse to build. And a go.work file above
-  # it must not have a say. Its temporary files go where they are removed after a
-  # signal, too.
-  run env CGO_ENABLED=0 GOWORK=off "GOTMPDIR=$plugin/$work" \
-    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -o "$new" . ||
-    fail "the build failed, see above. $try_again"
+  stamp=$(stamp)
+  # For this machine, whatever the user's own builds are for.
+  os=$(go env GOHOSTOS)
+  arch=$(go env GOHOSTARCH)
+  # Neither a C compiler is needed, nor may go ask git, of which it knows too
+  # little here: if the clone belongs to another user, it would refuse to build.
+  # And a go.work file above it must not have a say. Its temporary files go
+  # where they are removed after a signal, too.
+  run env CGO_ENABLED=0 GOWORK=off "GOOS=$os" "GOARCH=$arch" "GOTMPDIR=$plugin/$work" \
+    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version$stamp" -o "$new" . ||
+    fail "the build failed. Mend what is said above."
+  if is_known && has od && ! is_for_platform "$new"; then
+    fail "what was built is no program for $os on $arch. Look at what go env says of GOFLAGS."
+  fi
 }
 
 main() {
   binary=
   child=
+  work=
+  again=
+  user=$PWD
   # By hand, the script is called in or by the path of the plugin's folder.
   plugin=${HELM_PLUGIN_DIR:-$(dirname -- "$0")}
-  archive=${HELM_PARALLEL_HOOKS_ARCHIVE:-}
-  timeout=${HELM_PARALLEL_HOOKS_TIMEOUT:-30}
-  case $timeout in
-    '' | 0* | *[!0-9]*) fail "HELM_PARALLEL_HOOKS_TIMEOUT must be a number of seconds, at least 1." ;;
-  esac
-  if [ -n "$archive" ]; then
-    ! has cygpath || archive=$(cygpath -u "$archive")
-    case $archive in /*) ;; *) archive=$PWD/$archive ;; esac
-    [ -f "$archive" ] || fail "HELM_PARALLEL_HOOKS_ARCHIVE names $archive, which is not there."
-  fi
   linked=
   if [ -L "${plugin%/}" ]; then
     linked=yes
   fi
-  cd -- "$plugin" || fail "can't change to the plugin's folder $plugin."
+  cd -- "$plugin" || fail "can't change to the plugin's folder $plugin. Run the script by its path in there."
   plugin=$PWD
-  # The failed plugin stays listed, and Helm wouldn't install over it.
-  try_again="Then run: sh '$plugin/install-binary.sh'"
-
-  [ -f plugin.yaml ] || fail "$plugin is not the plugin's folder, there's no plugin.yaml."
+  if [ ! -f plugin.yaml ] || ! is_plugin; then
+    fail "$plugin is not the plugin's folder, there's no plugin.yaml with the name parallel-hooks." \
+      "Run the script in the folder that \"helm plugin install\" has made."
+  fi
+  again="sh $(quote "$plugin/install-binary.sh")"
   version=$(plugin_version)
-  [ -n "$version" ] || fail "plugin.yaml doesn't say the version."
+  [ -n "$version" ] || fail "plugin.yaml doesn't say the version. Take plugin.yaml from the repository."
+
+  archive=${HELM_PARALLEL_HOOKS_ARCHIVE:-}
+  timeout=${HELM_PARALLEL_HOOKS_TIMEOUT:-30}
+  unsigned=${HELM_PARALLEL_HOOKS_UNSIGNED:-0}
+  required=${HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE:-0}
+  case $timeout in
+    '' | 0* | *[!0-9]*) fail "HELM_PARALLEL_HOOKS_TIMEOUT must be a number of seconds, at least 1." ;;
+  esac
+  case $unsigned in 0 | 1) ;; *) fail "HELM_PARALLEL_HOOKS_UNSIGNED must be 0 or 1." ;; esac
+  case $required in 0 | 1) ;; *) fail "HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE must be 0 or 1." ;; esac
+  if [ -n "$archive" ]; then
+    ! has cygpath || archive=$(cygpath -u "$archive")
+    case $archive in /*) ;; *) archive=$user/$archive ;; esac
+    [ -f "$archive" ] || fail "HELM_PARALLEL_HOOKS_ARCHIVE names $archive, which is not there."
+  fi
   find_platform
   binary=bin/helm-parallel-hooks
   [ "$os" != windows ] || binary=$binary.exe
@@ -529,21 +609,34 @@ main() {
 
   # An archive that was installed as a plugin brings the binary and no source.
   if [ -z "$source" ] && [ -f "$binary" ]; then
-    is_for_platform "$binary" ||
-      fail "the binary in this archive is not for $os on $arch. Run \"helm plugin uninstall parallel-hooks\" and install" \
-        "helm-parallel-hooks_${version}_${os}_$arch.tar.gz of the same release."
+    [ "$required" != 1 ] ||
+      fail "of an archive that is installed as a plugin no signature can be checked here, and HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE is 1." \
+        "Check it by hand as docs/install.md says, and set that to 0."
+    has od || fail "od is not there to look at the binary with. Install it."
+    if ! is_for_platform "$binary"; then
+      again="helm plugin uninstall parallel-hooks"
+      fail "the binary in this archive is not for $os on $arch. Install helm-parallel-hooks_${version}_${os}_$arch.tar.gz of the same release" \
+        "in its place."
+    fi
     chmod 755 "$binary" || fail "can't make $plugin/$binary executable."
     say "Installed $plugin/$binary."
     return
   fi
 
-  mkdir -p bin || fail "can't make the folder $plugin/bin. $try_again"
-  work=bin/.new.$$
+  mkdir -p bin || fail "can't make the folder $plugin/bin. Make room for it, or see who owns $plugin."
+  # What a run has left that was killed. Another one may be at work.
+  ! has find || find bin/.new.* -prune -type d -mtime +0 -exec rm -rf {} + 2>/dev/null || :
   trap clean EXIT
   trap 'stop 129' HUP
   trap 'stop 130' INT
   trap 'stop 143' TERM
-  mkdir "$work" || fail "can't write to the folder $plugin/bin. $try_again"
+  # The number of a process is another one's in another container.
+  if has mktemp; then
+    work=$(mktemp -d bin/.new.XXXXXX 2>/dev/null) || work=
+  elif mkdir bin/.new.$$ 2>/dev/null; then
+    work=bin/.new.$$
+  fi
+  [ -n "$work" ] || fail "can't write to the folder $plugin/bin. See who owns it, and what is in it."
 
   if [ -n "$linked" ] && [ -n "$source" ] && [ -z "$archive" ] && has go; then
     say "$plugin is a link to a folder of yours, so the binary is built from what is there."
@@ -551,13 +644,14 @@ main() {
   elif get_release; then
     :
   elif [ -n "$archive" ]; then
-    fail "the archive can't be used: $why." "$checksums of the same release must be beside it. $try_again"
+    fail "the archive can't be used: $why." "$checksums of the same release must be beside it."
   elif [ -z "$source" ]; then
+    again="helm plugin uninstall parallel-hooks"
     fail "no binary: $why, and there's no source here to build one from." \
       "Install the plugin from its git repository or from a release's archive."
   elif ! has go; then
     fail "no binary of release $version can be had: $why." "No Go toolchain was found to build one with either." \
-      "Mend that, or install Go from https://go.dev/dl/ and put it on the PATH. $try_again"
+      "Mend that, or install Go from https://go.dev/dl/ and put it on the PATH."
   else
     say "No binary of release $version can be had: $why."
     build_from_source
@@ -565,8 +659,8 @@ main() {
 
   chmod 755 "$new"
   # mv would move it into a folder of that name.
-  [ ! -d "$binary" ] || fail "$plugin/$binary is a folder. Remove it. $try_again"
-  mv -f "$new" "$binary" || fail "can't write $plugin/$binary. If it's running, end it. $try_again"
+  [ ! -d "$binary" ] || fail "$plugin/$binary is a folder. Remove it."
+  mv -f "$new" "$binary" || fail "can't write $plugin/$binary. If it's running, end it."
   say "Installed $plugin/$binary."
 }
 

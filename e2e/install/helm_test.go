@@ -310,6 +310,8 @@ func TestHelmBuildsThis(t *testing.T) {
 	_, rest, _ := strings.Cut(string(content), "\nversion: ")
 	want, _, _ := strings.Cut(rest, "\n")
 	wantWords(t, got.stdout, want)
+	head := u.must(run(t, u.command("git", "-C", u.folder(), "rev-parse", "HEAD")))
+	wantWords(t, u.must(u.helm("parallel-hooks", "version", "-o", "json")).stdout, `"commit":"`+strings.TrimSpace(head.stdout)+`"`)
 }
 
 // TestHelmUpdates: an update wipes what git ignores, such as the old binary, so the new one must come with it.
@@ -467,6 +469,37 @@ func TestHelmWithoutNetwork(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(u.home, file), content, 0o644))
 		}
 		u.env["HELM_PARALLEL_HOOKS_ARCHIVE"] = filepath.Join(u.home, name)
+		u.must(u.install(u.source))
+		u.wantPlugin("version 1.2.3 from release")
+	})
+}
+
+// TestHelmPassesSettings: Helm 4 gives a hook little of its own environment, and all of the user's; so what is set of
+// signatures reaches the script by either.
+func TestHelmPassesSettings(t *testing.T) {
+	t.Parallel()
+	eachHelm(t, func(t *testing.T, u *user) {
+		u.release("1.2.3")
+		u.env["HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE"] = "1"
+		got := u.install(u.source)
+		if got.code == 0 {
+			t.Fatal(got)
+		}
+		wantWords(t, got.stderr, "HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE is 1")
+		u.must(u.helm("plugin", "uninstall", "parallel-hooks"))
+
+		delete(u.env, "HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE")
+		tools := filepath.Join(u.home, "tools")
+		must(t, os.Mkdir(tools, 0o755))
+		must(t, os.WriteFile(filepath.Join(tools, "cosign"), []byte("#!/bin/sh\nexit 1\n"), 0o755))
+		u.env["PATH"] = tools + ":" + u.env["PATH"]
+		got = u.install(u.source)
+		if got.code == 0 {
+			t.Fatal(got)
+		}
+		wantWords(t, got.stderr, "there's no checksums.txt.sigstore.json")
+		u.must(u.helm("plugin", "uninstall", "parallel-hooks"))
+		u.env["HELM_PARALLEL_HOOKS_UNSIGNED"] = "1"
 		u.must(u.install(u.source))
 		u.wantPlugin("version 1.2.3 from release")
 	})

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -81,6 +82,9 @@ func TestInterrupted(t *testing.T) {
 					}
 					if got := c.ProcessState.ExitCode(); got != test.code {
 						t.Errorf("the exit code is %d, want %d: %s", got, test.code, out.String())
+					}
+					if n := strings.Count(out.String(), "helm-parallel-hooks: ended by a signal, so nothing was installed. To try again, run: sh '"); n != 1 {
+						t.Errorf("it's said %d times that it was ended by a signal: %s", n, out.String())
 					}
 					s.wantTidy()
 					s.wantBinary(oldBinary)

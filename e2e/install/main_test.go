@@ -157,17 +157,21 @@ func (s *site) program(name, script string) {
 }
 
 // built is what the Go toolchain of a site makes.
-const built = "built from source"
+var built = headers[here] + "built from source"
 
 // toolchain puts a go on the PATH that builds at once, and remembers how it was called.
 func (s *site) toolchain() {
 	s.Helper()
-	s.program("go", `case $1 in
-env) echo go1.99 ;;
-build)
-  { pwd; echo "$CGO_ENABLED $GOWORK $GOTMPDIR"; for arg; do printf '%s\n' "$arg"; done; } >"$HOME/go-build"
+	must(s.T, os.WriteFile(filepath.Join(s.env["HOME"], "built"), []byte(built), 0o644))
+	goos, goarch, _ := strings.Cut(here, "_")
+	s.program("go", `case $1$2 in
+envGOHOSTOS) echo `+goos+` ;;
+envGOHOSTARCH) echo `+goarch+` ;;
+envGOVERSION) echo go1.99 ;;
+build*)
+  { pwd; echo "$CGO_ENABLED $GOWORK $GOTMPDIR"; echo "for $GOOS $GOARCH"; for arg; do printf '%s\n' "$arg"; done; } >"$HOME/go-build"
   while [ "$1" != -o ]; do shift; done
-  printf %s "`+built+`" >"$2"
+  cat "$HOME/built" >"$2"
   ;;
 esac`)
 }
@@ -210,8 +214,18 @@ func (s *site) install() result {
 	return got
 }
 
-// fail runs the script and expects it to fail and to say so.
+// fail runs the script and expects it to fail, and to say so and what to do.
 func (s *site) fail(words ...string) result {
+	s.Helper()
+	got := s.refuse(words...)
+	if !strings.HasPrefix(got.stderr[strings.LastIndex(strings.TrimSpace(got.stderr), "\n")+1:], "helm-parallel-hooks: Then run: ") {
+		s.Errorf("the last line doesn't say what to run then: %v", got)
+	}
+	return got
+}
+
+// refuse is as fail, where the script can't know by which command it's to be run.
+func (s *site) refuse(words ...string) result {
 	s.Helper()
 	got := s.run()
 	if got.code != 1 {
@@ -351,7 +365,8 @@ const roleVariable = "INSTALL_TEST_ROLE"
 func playRole() int {
 	args := os.Args[1:]
 	if len(args) > 0 && args[0] == "env" {
-		fmt.Println("go1.99")
+		goos, goarch, _ := strings.Cut(here, "_")
+		fmt.Println(map[string]string{"GOHOSTOS": goos, "GOHOSTARCH": goarch, "GOVERSION": "go1.99"}[args[1]])
 		return 0
 	}
 	output := args[slices.Index(args, "-o")+1]

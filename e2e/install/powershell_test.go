@@ -46,7 +46,7 @@ type parsed struct{ Errors, Functions, Commands []string }
 
 // cmdlets are those of PowerShell's own that the script may use. All are in Windows PowerShell 5.1.
 var cmdlets = []string{
-	"Copy-Item", "ForEach-Object", "Get-Command", "Get-Content", "Get-FileHash", "Get-Location", "Join-Path", "New-Item",
+	"Copy-Item", "ForEach-Object", "Get-ChildItem", "Get-Command", "Get-Content", "Get-FileHash", "Get-Location", "Join-Path", "New-Item",
 	"Out-Null", "Pop-Location", "Push-Location", "Remove-Item", "Set-StrictMode", "Split-Path", "Start-Sleep",
 	"Test-Path", "Where-Object", "Write-Host",
 }
@@ -136,6 +136,10 @@ func TestScriptsAgree(t *testing.T) {
 		"build flags": {`go build (.*) -ldflags`, `@\('build', '(.*)', '-ldflags'`},
 		"linker":      {`-ldflags "(.*)" -o`, `'-ldflags', "(.*)", '-o'`},
 		"tries":       {`\[ "\$pause" -gt ([0-9]+) \]`, `\$pause -gt ([0-9]+)\)`},
+		"old cosign":  {`case \$used in\s+\[0-2\]\.\* \| 3\.0\.\[0-4\]\)\s+fail "cosign is \$used here(.*)" \\$`, `Deny "cosign is \$used here(.*nothing was installed\.) Install`},
+		"bad by gpg":  {`if gpg_says '(BADSIG.*)'; then`, `\] \((BADSIG.*)\)\( \|\$\)'`},
+		"trusted":     {`if gpg_says '(TRUST_.*)'; then`, `\] \((TRUST_.*)\)\( \|\$\)'`},
+		"anchors":     {`grep -Eq "(\^\S+) \(\$1\)\(`, `-cmatch '(\^\S+) GOODSIG\(`},
 		"timeout":     {`HELM_PARALLEL_HOOKS_TIMEOUT:-([0-9]+)`, `^\$timeout = ([0-9]+)$`},
 		"checksums":   {`grep -Eqv '(.*)' "`, `-cnotmatch '(\^\[0-9a-f\].*)' \}`},
 	}

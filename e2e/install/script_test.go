@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // downloaders are the programs that may be there to download with, and how to have just that one.
@@ -208,6 +209,7 @@ func TestUnavailable(t *testing.T) {
 			server.Close()
 		}, "checksums.txt: ", 0},
 		"no tar":              {func(s *site, p *page) { p.publish(s.T, version, here); s.remove("tar") }, "tar is not there", 0},
+		"no od":               {func(s *site, p *page) { p.publish(s.T, version, here); s.remove("od") }, "od is not there", 0},
 		"no checksum program": {func(s *site, p *page) { p.publish(s.T, version, here); s.remove("sha256sum") }, "none of sha256sum, shasum, openssl and sha256 is there", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -893,14 +895,14 @@ func TestRelativeFolder(t *testing.T) {
 func TestManifests(t *testing.T) {
 	t.Parallel()
 	for manifest, want := range map[string]string{
-		"version: 1.2.3\n":           "1.2.3",
-		"version: \"1.2.3\"\n":       "1.2.3",
-		"version: 1.2.3\r\n":         "1.2.3",
-		"version: 2.0.0-rc.1\n":      "2.0.0-rc.1",
-		"name: x\nversion: 1.2.3   ": "1.2.3",
-		"name: x\n":                  "",
-		"version: ../../1.2.3\n":     "",
-		"version: 1.2.3 $(exit)\n":   "",
+		"version: 1.2.3\nname: parallel-hooks\n":         "1.2.3",
+		"name: \"parallel-hooks\"\nversion: \"1.2.3\"\n": "1.2.3",
+		"name: parallel-hooks\r\nversion: 1.2.3\r\n":     "1.2.3",
+		"name: parallel-hooks\nversion: 2.0.0-rc.1\n":    "2.0.0-rc.1",
+		"name: parallel-hooks \nversion: 1.2.3   ":       "1.2.3",
+		"name: parallel-hooks\n":                         "",
+		"name: parallel-hooks\nversion: ../../1.2.3\n":   "",
+		"name: parallel-hooks\nversion: 1.2.3 $(exit)\n": "",
 	} {
 		t.Run(fmt.Sprintf("%q", strings.ReplaceAll(manifest, "/", "|")), func(t *testing.T) {
 			inEveryShell(t, func(t *testing.T, s *site) {
@@ -919,6 +921,184 @@ func TestManifests(t *testing.T) {
 	}
 }
 
+// TestOtherFolder: in a folder that isn't the plugin's, nothing is installed.
+func TestOtherFolder(t *testing.T) {
+	t.Parallel()
+	for name, manifest := range map[string]string{
+		"another plugin": "name: secrets\nversion: 1.2.3\n", "a look-alike": "name: parallel-hooks-x\nversion: 1.2.3\n", "no name": "version: 1.2.3\n",
+		"a name within": "usage: x\n  name: parallel-hooks\nversion: 1.2.3\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			inEveryShell(t, func(t *testing.T, s *site) {
+				s.toolchain()
+				s.write("plugin.yaml", manifest)
+				s.refuse("is not the plugin's folder")
+				s.wantBinary("")
+			})
+		})
+	}
+}
+
+// TestBuiltForThisMachine: what the user's own builds are for, by the environment, doesn't count; and what was built for
+// something else all the same isn't installed.
+func TestBuiltForThisMachine(t *testing.T) {
+	t.Parallel()
+	inEveryShell(t, func(t *testing.T, s *site) {
+		s.cloneOf("/somewhere")
+		s.toolchain()
+		s.env["GOOS"], s.env["GOARCH"] = "plan9", "arm"
+		s.install()
+		s.wantBinary(built)
+		if got, want := s.buildArgs()[2], "for "+strings.Replace(here, "_", " ", 1); got != want {
+			t.Errorf("built %q, want %q", got, want)
+		}
+		must(t, os.WriteFile(filepath.Join(s.env["HOME"], "built"), []byte(program(version, "darwin_arm64")), 0o644))
+		s.fail("what was built is no program for linux")
+		s.wantBinary(built)
+	})
+}
+
+// TestBuildNamesCommit: what is built from a clone says of which commit, whatever repository Helm was called in; without
+// git it's built all the same.
+func TestBuildNamesCommit(t *testing.T) {
+	t.Parallel()
+	inEveryShell(t, func(t *testing.T, s *site) {
+		s.cloneOf("/somewhere")
+		s.toolchain()
+		flags := func() string {
+			t.Helper()
+			s.install()
+			return after(s.buildArgs(), "-ldflags")
+		}
+		const without = "-s -w -X main.version=1.2.3"
+		if got := flags(); got != without {
+			t.Errorf("in a folder that's no clone, the linker gets %q, want %q", got, without)
+		}
+
+		git := func(args ...string) string {
+			t.Helper()
+			c := exec.Command("git", append([]string{"-C", s.plugin, "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"}, args...)...)
+			c.Env = append(os.Environ(), "GIT_AUTHOR_DATE=2026-01-02T03:04:05+05:45", "GIT_COMMITTER_DATE=2026-01-02T03:04:05+05:45")
+			got := run(t, c)
+			if got.code != 0 {
+				t.Fatal(got)
+			}
+			return strings.TrimSpace(got.stdout)
+		}
+		git("init", "-q")
+		s.write(".gitignore", "/bin/\n")
+		git("add", "-A")
+		git("commit", "-q", "--no-verify", "-m", "test")
+		commit := git("rev-parse", "HEAD")
+		s.env["GIT_DIR"] = filepath.Join(s.env["HOME"], "nothing")
+		s.env["TZ"] = "Asia/Kathmandu"
+		want := without + " -X main.commit=" + commit + " -X main.date=2026-01-01T21:19:05Z"
+		if got := flags(); got != want {
+			t.Errorf("the linker gets %q, want %q", got, want)
+		}
+		s.write("main.go", "package main\n")
+		if got, want := flags(), strings.Replace(want, commit, commit+"-dirty", 1); got != want {
+			t.Errorf("with a change, the linker gets %q, want %q", got, want)
+		}
+		s.remove("git")
+		if got := flags(); got != without {
+			t.Errorf("without git, the linker gets %q, want %q", got, without)
+		}
+	})
+}
+
+// TestNothingToUnpackWith: most versions of tar call gzip, and say little where it's missing.
+func TestNothingToUnpackWith(t *testing.T) {
+	t.Parallel()
+	inEveryShell(t, func(t *testing.T, s *site) {
+		p := newPage(t)
+		p.publish(t, version, here)
+		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+		s.remove("gzip")
+		s.fail("gzip is not there")
+		s.wantBinary("")
+
+		must(t, os.Remove(filepath.Join(s.plugin, "go.mod")))
+		s.write("bin/helm-parallel-hooks", program(version, here))
+		s.remove("od")
+		s.fail("od is not there")
+	})
+}
+
+// TestOtherRuns: what a run has left that was killed is removed, and the folder of one that is at work is not, not even if
+// it has the name that this one would take.
+func TestOtherRuns(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"with mktemp", "without"} {
+		t.Run(name, func(t *testing.T) {
+			inEveryShell(t, func(t *testing.T, s *site) {
+				if name == "with mktemp" {
+					s.link("mktemp")
+				}
+				s.link("find")
+				s.cloneOf("/somewhere")
+				s.toolchain()
+				for _, left := range []string{"old", "young"} {
+					s.write("bin/.new."+left+"/file", "x")
+				}
+				old := time.Now().Add(-49 * time.Hour)
+				must(t, os.Chtimes(filepath.Join(s.plugin, "bin", ".new.old"), old, old))
+				if got := s.run(); got.code != 0 {
+					t.Fatal(got)
+				}
+				s.wantBinary(built)
+				if _, err := os.Stat(filepath.Join(s.plugin, "bin", ".new.old")); err == nil {
+					t.Error("what a run of two days ago has left is still there")
+				}
+				if _, err := os.Stat(filepath.Join(s.plugin, "bin", ".new.young", "file")); err != nil {
+					t.Error(err)
+				}
+				must(t, os.RemoveAll(filepath.Join(s.plugin, "bin", ".new.young")))
+				s.wantTidy()
+			})
+		})
+	}
+	t.Run("of the same number", func(t *testing.T) {
+		inEveryShell(t, func(t *testing.T, s *site) {
+			if s.shell[len(s.shell)-1] == "sh" {
+				t.Skip("busybox has a mkdir of its own")
+			}
+			s.toolchain()
+			real := lookUp(t, "mkdir")
+			s.program("mkdir", `case $1 in bin/.new.*) `+real+` -p "$1/theirs"; exit 1 ;; esac; exec `+real+` "$@"`)
+			got := s.run()
+			if got.code != 1 {
+				t.Fatal(got)
+			}
+			wantWords(t, got.stderr, "can't write to the folder")
+			if theirs, err := filepath.Glob(filepath.Join(s.plugin, "bin", ".new.*", "theirs")); err != nil || len(theirs) != 1 {
+				t.Errorf("the other run's folder is gone: %q, %v", theirs, err)
+			}
+		})
+	})
+}
+
+// TestQuotedCommand: the command to try again by can be pasted, whatever the folder is called.
+func TestQuotedCommand(t *testing.T) {
+	t.Parallel()
+	inEveryShell(t, func(t *testing.T, s *site) {
+		folder := filepath.Join(filepath.Dir(s.plugin), "it's $HOME")
+		must(t, os.Rename(s.plugin, folder))
+		s.plugin = folder
+		s.env["HELM_PLUGIN_DIR"] = folder
+		s.remove("curl")
+		got := s.fail("Then run: sh '")
+		_, command, _ := strings.Cut(got.stderr, "Then run: ")
+		s.toolchain()
+		c := exec.Command(s.shell[0], append(s.shell[1:], "-c", strings.Replace(strings.TrimSpace(command), "sh ", "sh() { . \"$1\"; }; sh ", 1))...)
+		c.Dir, c.Env = s.cwd, s.command().Env
+		if got := run(t, c); got.code != 0 {
+			t.Fatal(got)
+		}
+		s.wantBinary(built)
+	})
+}
+
 // TestSettings: a setting that makes no sense is refused by its name.
 func TestSettings(t *testing.T) {
 	t.Parallel()
@@ -928,6 +1108,8 @@ func TestSettings(t *testing.T) {
 		{"HELM_PARALLEL_HOOKS_TIMEOUT", "soon", "must be a number of seconds"},
 		{"HELM_PARALLEL_HOOKS_TIMEOUT", "0", "must be a number of seconds"},
 		{"HELM_PARALLEL_HOOKS_ARCHIVE", "none.tar.gz", "which is not there"},
+		{"HELM_PARALLEL_HOOKS_UNSIGNED", "yes", "must be 0 or 1"},
+		{"HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE", "true", "must be 0 or 1"},
 	} {
 		t.Run(test.name+"="+strings.ReplaceAll(test.value, "/", "|"), func(t *testing.T) {
 			inEveryShell(t, func(t *testing.T, s *site) {

@@ -21,7 +21,8 @@ func (s *site) cosign(confirms, knowsFlag bool) func() []string {
 	if knowsFlag {
 		help = "--new-bundle-format"
 	}
-	s.program("cosign", `if [ "$2" = --help ]; then echo "Flags: `+help+`"; exit 0; fi
+	s.program("cosign", `if [ "$1" = version ]; then printf 'GitVersion:    v%s\nGitCommit: 1.2.3\n' "${COSIGN_VERSION:-3.0.5}"; exit 0; fi
+if [ "$2" = --help ]; then echo "Flags: `+help+`"; exit 0; fi
 { for arg; do printf '%s\n' "$arg"; done; cat "$arg"; } >"$HOME/cosign"
 [ `+code+` = 0 ] || echo "error: none of the expected identities matched" >&2
 exit `+code)
@@ -102,8 +103,15 @@ func TestCosignRefuses(t *testing.T) {
 		s.toolchain()
 		s.installOld()
 		s.cosign(false, true)
-		s.fail("none of the expected identities matched", "cosign doesn't confirm", "the binary that was there before is as it was")
+		got := s.fail("none of the expected identities matched", "cosign doesn't confirm", "the binary that was there before is as it was", "tampered with")
+		refuseWords(t, got.stderr, "PATH", "3.0.5")
 		s.wantBinary(oldBinary)
+		for _, old := range []string{"2.4.1", "3.0.4"} {
+			s.env["COSIGN_VERSION"] = old
+			got = s.fail("none of the expected identities matched", "cosign is "+old+" here, which is too old", "3.0.5 or newer")
+			refuseWords(t, got.stderr, "tampered")
+			s.wantBinary(oldBinary)
+		}
 		if args := s.buildArgs(); args != nil {
 			t.Errorf("it was built instead: %q", args)
 		}
@@ -113,8 +121,8 @@ func TestCosignRefuses(t *testing.T) {
 	})
 }
 
-// TestUnsigned: a release without signatures is installed, and it's said that none was checked. One whose signature
-// can't be had just now is not.
+// TestUnsigned: who can change a release can take its signature away, so where cosign could check it, one without is
+// installed only if the user has said so. One whose signature can't be had just now is not installed at all.
 func TestUnsigned(t *testing.T) {
 	t.Parallel()
 	inEveryShell(t, func(t *testing.T, s *site) {
@@ -123,6 +131,15 @@ func TestUnsigned(t *testing.T) {
 		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
 		called := s.cosign(true, true)
 		s.link("gpg")
+		s.toolchain()
+		s.installOld()
+		s.fail("there's no checksums.txt.sigstore.json in "+p.url+"/v"+version, "HELM_PARALLEL_HOOKS_UNSIGNED=1")
+		s.wantBinary(oldBinary)
+		if args := s.buildArgs(); args != nil {
+			t.Errorf("it was built instead: %q", args)
+		}
+		s.remove("go")
+		s.env["HELM_PARALLEL_HOOKS_UNSIGNED"] = "1"
 		wantWords(t, s.install().stdout, "no signature was checked")
 		s.wantBinary(program(version, here))
 		if args := called(); args != nil {
@@ -137,6 +154,50 @@ func TestUnsigned(t *testing.T) {
 			}
 			p.answer(version, file, status(404))
 		}
+	})
+}
+
+// TestRequiredSignature: who has said so gets no release that nothing has confirmed, from a server, from a file or as an
+// archive that is a plugin. What is built has no signature, and is built all the same.
+func TestRequiredSignature(t *testing.T) {
+	t.Parallel()
+	inEveryShell(t, func(t *testing.T, s *site) {
+		p := newPage(t)
+		p.publish(t, version, here)
+		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+		s.env["HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE"] = "1"
+		s.env["HELM_PARALLEL_HOOKS_UNSIGNED"] = "1"
+		s.installOld()
+		p.put(version, "checksums.txt.sigstore.json", []byte("{}"))
+		s.fail("nothing confirms a signature of checksums.txt", "cosign 3.0.5")
+		s.cosign(true, true)
+		s.install()
+		s.wantBinary(program(version, here))
+
+		s.installOld()
+		p.answer(version, "checksums.txt.sigstore.json", status(404))
+		s.fail("nothing confirms a signature of checksums.txt")
+		s.wantBinary(oldBinary)
+
+		folder := t.TempDir()
+		content := pack(t, contents(version, here, program(version, here)))
+		for name, content := range map[string][]byte{asset(version, here): content, "checksums.txt": sums(map[string][]byte{asset(version, here): content})} {
+			must(t, os.WriteFile(filepath.Join(folder, name), content, 0o644))
+		}
+		s.env["HELM_PARALLEL_HOOKS_ARCHIVE"] = filepath.Join(folder, asset(version, here))
+		s.fail("nothing confirms a signature of checksums.txt in " + folder)
+		must(t, os.WriteFile(filepath.Join(folder, "checksums.txt.sigstore.json"), []byte("{}"), 0o644))
+		s.install()
+		s.wantBinary(program(version, here))
+
+		delete(s.env, "HELM_PARALLEL_HOOKS_ARCHIVE")
+		p.answer(version, "checksums.txt", status(404))
+		s.toolchain()
+		s.install()
+		s.wantBinary(built)
+
+		must(t, os.Remove(filepath.Join(s.plugin, "go.mod")))
+		s.fail("of an archive that is installed as a plugin no signature can be checked")
 	})
 }
 
@@ -226,6 +287,15 @@ func TestGPG(t *testing.T) {
 	other := newKeyring(t)
 	other.generate("other")
 
+	// A name is what its owner has chosen.
+	posing := newKeyring(t)
+	posing.gpg("--quick-generate-key", "x] TRUST_FULLY 0 pgp [GNUPG:] TRUST_ULTIMATE 0 <posing@example.invalid>", "ed25519", "sign", "never")
+	posed := posing.sign(sums(files))
+	posedKey := filepath.Join(t.TempDir(), "key")
+	must(t, os.WriteFile(posedKey, []byte(posing.gpg("--armor", "--export", "posing@example.invalid").stdout), 0o644))
+	misled := newKeyring(t)
+	misled.gpg("--import", posedKey)
+
 	for name, test := range map[string]struct {
 		home      string // of gpg; none if empty
 		signature []byte
@@ -240,6 +310,7 @@ func TestGPG(t *testing.T) {
 		"good and bad":   {home: maker.home, signature: slices.Concat(signature, maker.sign([]byte("other"))), refused: "gpg doesn't confirm"},
 		"twice":          {home: maker.home, signature: slices.Concat(signature, signature), said: "gpg confirms the signature by the key " + key},
 		"no signature":   {home: maker.home, signature: []byte("<html>\n"), refused: "gpg doesn't confirm"},
+		"posing":         {home: misled.home, signature: posed, said: "nothing vouches for its key"},
 		"revoked":        {home: revoked.home, signature: signature, refused: "gpg doesn't confirm"},
 		"unknown, wrong": {home: other.home, signature: []byte("\n"), refused: "gpg doesn't confirm"},
 	} {
