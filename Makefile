@@ -20,7 +20,7 @@ STATICCHECK := go tool -modfile=$(CURDIR)/tools/go.mod staticcheck
 SHFMT := go tool -modfile=$(CURDIR)/tools/go.mod shfmt -i 2 -ci
 ACTIONLINT := go tool -modfile=$(CURDIR)/tools/go.mod actionlint
 # shfmt finds scripts by name and by first line, but looks into no hidden folder.
-SCRIPTS := . .ci/newest .ci/run plugin.complete
+SCRIPTS := . .ci/newest .ci/packages .ci/run plugin.complete
 
 # $(call pinned,FOLDER,MODULE) is the version of MODULE in e2e/build/FOLDER/go.mod.
 pinned = $(or $(shell cd e2e/build/$1 && GOWORK=off go list -m -f '{{.Version}}' $2),$(error e2e/build/$1/go.mod does not say the version of $2))
@@ -29,13 +29,17 @@ part = $(word $1,$(subst ., ,$(patsubst v%,%,$2)))
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build unit lint format test race fuzz e2e reproduce faults soak bench binaries demo dist clean
+.PHONY: help build unit vulnerabilities lint format test race fuzz e2e reproduce faults soak bench binaries demo dist clean
 
 help: ## List these targets.
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# STAMP is which commit the binary is of, where this is a clone of its own and git can say.
+STAMP = $(shell [ -e .git ] && TZ=UTC0 git log -1 --no-show-signature --date=format-local:%Y-%m-%dT%H:%M:%SZ \
+	--format="-X main.commit=%H$$([ -z "$$(git status --porcelain)" ] || echo -dirty) -X main.date=%cd" 2>/dev/null)
 
 build: ## Build the plugin's binary, bin/helm-parallel-hooks.
-	go build -trimpath -ldflags "-s -w -X main.version=$$(sed -n 's/^version: *"\{0,1\}\([^" ]*\).*/\1/p' plugin.yaml)" -o bin/helm-parallel-hooks .
+	go build -trimpath -ldflags "-s -w -X main.version=$$(sed -n 's/^version: *"\{0,1\}\([^" ]*\).*/\1/p' plugin.yaml) $(STAMP)" -o bin/helm-parallel-hooks .
 
 # PLATFORMS names some of them, such as "linux/amd64 windows/arm64".
 dist: ## Build the archives of a release, for all platforms, from the commit: dist/.
@@ -44,6 +48,10 @@ dist: ## Build the archives of a release, for all platforms, from the commit: di
 
 unit: ## Run the quick tests.
 	go test ./...
+
+# It asks vuln.go.dev what is known.
+vulnerabilities: ## Look for known vulnerabilities in what the plugin calls.
+	go tool -modfile=tools/go.mod govulncheck ./...
 
 lint: ## Check the sources: gofmt, go vet, staticcheck, shfmt, actionlint.
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './.cache/*')) && if [ -n "$$unformatted" ]; then \

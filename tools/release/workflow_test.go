@@ -130,13 +130,66 @@ func TestReleaseCheck(t *testing.T) {
 // later one.
 func TestWorkflowsGo(t *testing.T) {
 	folder := filepath.Join("..", "..", ".github", "workflows")
-	for _, name := range []string{"release.yaml", "test.yaml"} {
+	for _, name := range []string{"release.yaml", "test.yaml", "vulnerabilities.yaml"} {
 		text, err := os.ReadFile(filepath.Join(folder, name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if n, all := strings.Count(string(text), "go-version-file: "), strings.Count(string(text), "uses: actions/setup-go@"); n != all || n == 0 {
 			t.Errorf("%s: %d of %d installations of Go take the version from .go-version", name, n, all)
+		}
+	}
+}
+
+// TestOnePackageList: what the tests need of a machine stands in one place, which workflows and people call.
+func TestOnePackageList(t *testing.T) {
+	root := filepath.Join("..", "..")
+	var paths []string
+	for _, pattern := range []string{".github/workflows/*", ".ci/*", "CONTRIBUTING.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, found...)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(path) != "packages" && strings.Contains(string(text), "apt-get install") {
+			t.Errorf("%s installs packages by itself rather than by .ci/packages", path)
+		}
+		if strings.Contains(string(text), "make e2e") && filepath.Ext(path) == ".yaml" && !strings.Contains(string(text), ".ci/packages") {
+			t.Errorf("%s runs the end-to-end tests without .ci/packages", path)
+		}
+	}
+}
+
+// TestNewest: every module that uses the plugin's packages is moved together with it.
+func TestNewest(t *testing.T) {
+	root := filepath.Join("..", "..")
+	script, err := os.ReadFile(filepath.Join(root, ".ci", "newest"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"*", "*/*"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern, "go.mod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range found {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			folder, err := filepath.Rel(root, filepath.Dir(path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(text), "github.com/helm-parallel-hooks/helm-parallel-hooks => ") && !strings.Contains(string(script), folder) {
+				t.Errorf(".ci/newest doesn't move %s", folder)
+			}
 		}
 	}
 }
