@@ -41,7 +41,7 @@ has() {
 
 # run runs what may take long. The shell waits for it in a way that a signal ends at once.
 run() {
-  "$@" </dev/null &
+  "$@" </dev/null 3>&- &
   child=$!
   status=0
   wait "$child" || status=$?
@@ -53,8 +53,8 @@ run() {
 # go until it compiles, so it takes a termination.
 stop() {
   trap '' HUP INT TERM
-  # The terminal may be gone.
-  printf 'helm-parallel-hooks: ended by a signal, so nothing was installed. To try again, run: %s\n' "$again" >&2 || :
+  # The terminal may be gone; and stderr may be a file just now, that of what was running.
+  printf 'helm-parallel-hooks: ended by a signal, so nothing was installed. To try again, run: %s\n' "$again" >&3 || :
   if [ -n "$child" ]; then
     kill -TERM "$child" 2>/dev/null || :
     wait "$child" 2>/dev/null || :
@@ -626,6 +626,7 @@ main() {
   mkdir -p bin || fail "can't make the folder $plugin/bin. Make room for it, or see who owns $plugin."
   # What a run has left that was killed. Another one may be at work.
   ! has find || find bin/.new.* -prune -type d -mtime +0 -exec rm -rf {} + 2>/dev/null || :
+  exec 3>&2
   trap clean EXIT
   trap 'stop 129' HUP
   trap 'stop 130' INT
