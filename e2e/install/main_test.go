@@ -218,7 +218,7 @@ func (s *site) install() result {
 func (s *site) fail(words ...string) result {
 	s.Helper()
 	got := s.refuse(words...)
-	if !strings.HasPrefix(got.stderr[strings.LastIndex(strings.TrimSpace(got.stderr), "\n")+1:], "helm-parallel-hooks: Then run: ") {
+	if !strings.HasPrefix(got.stderr[strings.LastIndex(strings.TrimRight(got.stderr, "\n"), "\n")+1:], "helm-parallel-hooks: Then run: ") {
 		s.Errorf("the last line doesn't say what to run then: %v", got)
 	}
 	return got
