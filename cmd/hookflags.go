@@ -106,11 +106,11 @@ func (h *hookFlags) observe(p *program, o *helm3.Options, leave string) display.
 	}
 	terminal := p.terminal()
 	history := new(atomic.Pointer[report.History])
-	duration := func(h *hooks.Hook) (took time.Duration, ok bool) {
+	duration := func(h *hooks.Hook) (time.Duration, bool) {
 		if known := history.Load(); known != nil {
-			took, ok = (*known)[h.String()]
+			return known.Duration(h)
 		}
-		return took, ok
+		return 0, false
 	}
 	readHistory := func(revisions []*release.Release) {
 		known := report.NewHistory(revisions)

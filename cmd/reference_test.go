@@ -131,7 +131,7 @@ func TestReferenceIsComplete(t *testing.T) {
 	names = append(names, progressModes...)
 	names = append(names, logModes...)
 	names = append(names, reportEndings()...)
-	for _, record := range []any{display.Record{}, display.RecordHook{}, report.Timeline{}, report.Event{}, report.Hook{}, report.Forecast{}, report.Plan{}, report.PlanEvent{}, report.PlanTier{}, report.PlanStage{}, report.PlanHook{}, lint.Report{}, lint.Finding{}, programVersions{}} {
+	for _, record := range []any{display.Record{}, display.RecordHook{}, report.Timeline{}, report.Event{}, report.Hook{}, report.Forecast{}, report.Plan{}, report.PlanEvent{}, report.PlanTier{}, report.PlanStage{}, report.PlanHook{}, report.PlanLimit{}, lint.Report{}, lint.Finding{}, programVersions{}} {
 		for _, field := range reflect.VisibleFields(reflect.TypeOf(record)) {
 			if tag, _, _ := strings.Cut(field.Tag.Get("json"), ","); tag != "" {
 				names = append(names, tag)

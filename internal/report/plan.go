@@ -100,6 +100,12 @@ var Orders = []string{ByName, LongestFirst}
 // History says how long hooks took in earlier revisions.
 type History map[string]time.Duration
 
+// Duration returns how long a hook took, if that's known.
+func (h History) Duration(hook *hooks.Hook) (took time.Duration, known bool) {
+	took, known = h[hook.String()]
+	return took, known
+}
+
 // historyLength is from how many revisions a hook's time is taken, at most.
 const historyLength = 5
 
@@ -162,7 +168,7 @@ func NewPlan(rel *release.Release, install bool, parallelism int, order string, 
 	for _, each := range Orders {
 		options.Duration = nil
 		if each == LongestFirst {
-			options.Duration = func(h *hooks.Hook) (took time.Duration, ok bool) { took, ok = history[h.String()]; return took, ok }
+			options.Duration = history.Duration
 		}
 		var total, serial time.Duration
 		for _, event := range events {
