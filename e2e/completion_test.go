@@ -136,7 +136,7 @@ func TestCompletionIsHelms(t *testing.T) {
 	for _, r := range []result{
 		nowhere.helm("__complete", "parallel-hooks", "upgrade", "--namespace", s.namespace, ""),
 		nowhere.helm("__complete", "-n", s.namespace, "parallel-hooks", "upgrade", ""),
-		nowhere.plugin("__complete", "upgrade", "-n", s.namespace, ""),
+		nowhere.binary("__complete", "upgrade", "-n", s.namespace, ""),
 	} {
 		if r.stdout != want.stdout {
 			t.Errorf("got: %v\nwant: %v", r, want)
@@ -148,7 +148,7 @@ func TestCompletionIsHelms(t *testing.T) {
 		list := words(line)
 		want := lost.helm(slices.Concat([]string{"__complete"}, list)...)
 		for _, r := range []result{
-			lost.plugin(slices.Concat([]string{"__complete"}, list)...),
+			lost.binary(slices.Concat([]string{"__complete"}, list)...),
 			lost.helm(slices.Concat([]string{"__complete", "parallel-hooks"}, list)...),
 		} {
 			if r.stdout != want.stdout || r.code != want.code {
@@ -158,7 +158,7 @@ func TestCompletionIsHelms(t *testing.T) {
 	}
 	// What a debugged run says besides goes to stderr.
 	debug := &session{t: t, env: append(slices.Clone(s.env), "HELM_DEBUG=true")}
-	if got := debug.plugin("__complete", "upgrade", ""); got.stdout != want.stdout {
+	if got := debug.binary("__complete", "upgrade", ""); got.stdout != want.stdout {
 		t.Errorf("with HELM_DEBUG: got: %v\nwant: %v", got, want)
 	}
 }
