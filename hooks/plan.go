@@ -170,33 +170,38 @@ func NewPlan(event Event, all []*Hook, options PlanOptions) (*Plan, error) {
 	}
 	plan := &Plan{Event: event, Parallelism: max(1, options.Parallelism)}
 
-	var selected []Step
+	var selected []*Hook
 	for _, h := range all {
 		for _, e := range h.Events {
 			if e == event {
-				selected = append(selected, Step{Hook: h, Slots: 1})
+				selected = append(selected, h)
 			}
 		}
 	}
-	slices.SortStableFunc(selected, func(a, b Step) int {
-		return cmp.Or(cmp.Compare(a.Hook.Weight, b.Hook.Weight), strings.Compare(a.Hook.Name, b.Hook.Name))
+	slices.SortStableFunc(selected, func(a, b *Hook) int {
+		return cmp.Or(cmp.Compare(a.Weight, b.Weight), strings.Compare(a.Name, b.Name))
 	})
 
 	p := planner{plan: plan, all: all, duration: options.Duration, after: map[*Hook][]string{}}
 	if !plan.Serial() {
 		plan.Limits = slices.Clone(options.Limits)
-		for i := range selected {
-			p.direct(&selected[i])
+	}
+	steps := make([]Step, len(selected))
+	for i, h := range selected {
+		if i > 0 && h == selected[i-1] {
+			steps[i] = steps[i-1]
+		} else {
+			steps[i] = p.step(h)
 		}
 	}
-	for len(selected) > 0 {
-		weight := selected[0].Hook.Weight
-		n := slices.IndexFunc(selected, func(s Step) bool { return s.Hook.Weight != weight })
+	for len(steps) > 0 {
+		weight := steps[0].Hook.Weight
+		n := slices.IndexFunc(steps, func(s Step) bool { return s.Hook.Weight != weight })
 		if n < 0 {
-			n = len(selected)
+			n = len(steps)
 		}
-		plan.Tiers = append(plan.Tiers, p.tier(selected[:n]))
-		selected = selected[n:]
+		plan.Tiers = append(plan.Tiers, p.tier(steps[:n]))
+		steps = steps[n:]
 	}
 	if len(p.bad) > 0 {
 		return nil, p.bad
@@ -209,56 +214,93 @@ type planner struct {
 	plan     *Plan
 	all      []*Hook
 	duration func(*Hook) (time.Duration, bool)
-	// after is what the hooks' [AfterAnnotation] names.
+	// after is what the hooks' [AfterAnnotation] names, where there is one.
 	after map[*Hook][]string
 	bad   annotationErrors
 }
 
-// direct takes over into a step what annotations say of its hook.
-func (p *planner) direct(step *Step) {
-	d, bad := directivesOf(step.Hook, p.plan.Parallelism)
-	if _, twice := p.after[step.Hook]; !twice {
-		p.bad = append(p.bad, bad...)
+// step returns the step of a hook as its annotations ask for it.
+func (p *planner) step(h *Hook) Step {
+	if p.plan.Serial() {
+		return Step{Hook: h, Slots: 1}
 	}
-	p.after[step.Hook] = d.after
-	step.Slots, step.Timeout, step.IgnoreFailure = d.slots, d.timeout, d.ignoreFailure
+	d, bad := directivesOf(h, p.plan.Parallelism)
+	p.bad = append(p.bad, bad...)
+	if d.after != nil {
+		p.after[h] = d.after
+	}
+	step := Step{Hook: h, Slots: d.slots, Timeout: d.timeout, IgnoreFailure: d.ignoreFailure}
 	for i, limit := range p.plan.Limits {
-		if limit.Covers(step.Hook) {
+		if limit.Covers(h) {
 			step.Limits = append(step.Limits, i)
 		}
 	}
+	return step
 }
 
 // tier plans the steps of one weight, given by name.
 func (p *planner) tier(steps []Step) Tier {
-	tier := Tier{Weight: steps[0].Hook.Weight}
-	if p.plan.Serial() {
-		tier.Stages = []Stage{p.stage("", steps, make([][]int, len(steps)), p.order(steps, make([][]int, len(steps))))}
-		return tier
+	type link struct {
+		stage stageKey
+		chain string
 	}
-
 	before := p.resolve(steps)
-	order := p.order(steps, before)
-	stages := map[stageKey][]int{}
+	after := make([][]int, len(steps)) // within a stage
+	last := map[link]int{}
 	keys := make([]stageKey, len(steps))
-	for _, i := range order {
-		if h := steps[i].Hook; h.RunsToCompletion() {
-			keys[i].work = true
-		} else {
-			keys[i].kind = h.Kind
-		}
+	stages := map[stageKey][]int{}
+	for _, i := range p.order(steps, before) {
+		keys[i] = p.stageOf(steps[i].Hook)
 		for _, j := range before[i] {
 			// Then it can't be set up together with those of its kind.
 			if keys[j] != keys[i] && keys[j].compare(keys[i]) > 0 {
 				keys[i] = keys[j]
 			}
 		}
+		for _, j := range before[i] {
+			if keys[j] == keys[i] {
+				after[i] = append(after[i], j)
+			}
+		}
+		for _, chain := range p.chains(steps[i]) {
+			// A List may hold an object twice, and doesn't wait for itself.
+			if j, ok := last[link{keys[i], chain}]; ok && j != i && !slices.Contains(after[i], j) {
+				after[i] = append(after[i], j)
+			}
+			last[link{keys[i], chain}] = i
+		}
 		stages[keys[i]] = append(stages[keys[i]], i)
 	}
+	tier := Tier{Weight: steps[0].Hook.Weight}
+	place := make([]int, len(steps))
 	for _, key := range slices.SortedFunc(maps.Keys(stages), stageKey.compare) {
-		tier.Stages = append(tier.Stages, p.stage(key.kind, steps, before, stages[key]))
+		tier.Stages = append(tier.Stages, Stage{Kind: key.kind, Steps: p.rank(steps, after, stages[key], place)})
 	}
 	return tier
+}
+
+// stageOf returns the stage of a hook that comes after none of another.
+func (p *planner) stageOf(h *Hook) stageKey {
+	switch {
+	case p.plan.Serial():
+		return stageKey{}
+	case h.RunsToCompletion():
+		return stageKey{work: true}
+	default:
+		return stageKey{kind: h.Kind}
+	}
+}
+
+// chains name what lets steps run one after another alone: their objects, and charts that
+// have one hook at a time.
+func (p *planner) chains(step Step) []string {
+	chains := step.Hook.identities()
+	for _, limit := range step.Limits {
+		if p.plan.Limits[limit].MaxParallel == 1 {
+			chains = append(chains, strconv.Itoa(limit))
+		}
+	}
+	return chains
 }
 
 // resolve has in Needs which steps [AfterAnnotation] names, and returns them by index.
@@ -361,62 +403,33 @@ func (p *planner) order(steps []Step, before [][]int) []int {
 	return nil
 }
 
-// stage plans those steps of a tier that are members of a stage, given in an order that
-// before allows.
-func (p *planner) stage(kind string, steps []Step, before [][]int, members []int) Stage {
-	after := make(map[int][]int, len(members))
-	last := map[string]int{}
-	for _, i := range members {
-		for _, j := range before[i] {
-			if _, here := after[j]; here {
-				after[i] = append(after[i], j)
-			}
-		}
-		chains := steps[i].Hook.identities()
-		for _, limit := range steps[i].Limits {
-			if p.plan.Limits[limit].MaxParallel == 1 {
-				chains = append(chains, strconv.Itoa(limit))
-			}
-		}
-		for _, chain := range chains {
-			// A List may hold an object twice, and doesn't wait for itself.
-			if j, ok := last[chain]; ok && j != i && !slices.Contains(after[i], j) {
-				after[i] = append(after[i], j)
-			}
-			last[chain] = i
-		}
-		if after[i] == nil {
-			after[i] = []int{}
-		}
-	}
-
-	ranked := slices.Clone(members)
+// rank returns those steps of a tier that are members of a stage, which are given in an
+// order that after allows, in the order in which they start. place is for its own use.
+func (p *planner) rank(steps []Step, after [][]int, members, place []int) []Step {
 	if p.duration != nil && !p.plan.Serial() {
 		// Stable, so that what comes after others stays behind them.
 		length := p.lengths(steps, after, members)
-		slices.SortStableFunc(ranked, func(a, b int) int { return cmp.Compare(length[b], length[a]) })
+		slices.SortStableFunc(members, func(a, b int) int { return cmp.Compare(length[b], length[a]) })
 	}
-	place := make(map[int]int, len(ranked))
-	for at, i := range ranked {
+	for at, i := range members {
 		place[i] = at
 	}
-	stage := Stage{Kind: kind, Steps: make([]Step, len(ranked))}
-	for at, i := range ranked {
-		step := steps[i]
+	ranked := make([]Step, len(members))
+	for at, i := range members {
+		ranked[at] = steps[i]
 		for _, j := range after[i] {
-			step.After = append(step.After, place[j])
+			ranked[at].After = append(ranked[at].After, place[j])
 		}
-		slices.Sort(step.After)
-		stage.Steps[at] = step
+		slices.Sort(ranked[at].After)
 	}
-	return stage
+	return ranked
 }
 
 // unknownLength is longer than all that's known.
 const unknownLength time.Duration = math.MaxInt64
 
 // lengths returns how long each member takes, together with the longest of those after it.
-func (p *planner) lengths(steps []Step, after map[int][]int, members []int) map[int]time.Duration {
+func (p *planner) lengths(steps []Step, after [][]int, members []int) map[int]time.Duration {
 	rest := make(map[int]time.Duration, len(members)) // of those after it
 	length := make(map[int]time.Duration, len(members))
 	for _, i := range slices.Backward(members) {

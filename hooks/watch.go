@@ -350,7 +350,6 @@ const missingGrace = watchTimeout + watchGrace
 // so again, if that's of use, and since when objects are missing.
 func (w *sharedWatch) recheck(ctx context.Context, before map[types.UID]time.Time) (<-chan time.Time, map[types.UID]time.Time) {
 	missing := map[types.UID]time.Time{}
-	var wait time.Duration
 	for _, name := range w.names() {
 		gone, err := w.read(ctx, name)
 		if err != nil {
@@ -369,15 +368,13 @@ func (w *sharedWatch) recheck(ctx context.Context, before map[types.UID]time.Tim
 				since = time.Now()
 			}
 			missing[uid] = since
-			if left := missingGrace - time.Since(since); len(missing) == 1 || left < wait {
-				wait = left
-			}
 		}
 	}
 	if len(missing) == 0 {
 		return nil, nil
 	}
-	return time.After(wait), missing
+	longest := slices.MinFunc(slices.Collect(maps.Values(missing)), time.Time.Compare)
+	return time.After(missingGrace - time.Since(longest)), missing
 }
 
 // noteConnection notes why there's no connection, or by nil that there is one.
