@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"syscall"
 )
 
@@ -13,14 +14,26 @@ import (
 // connection takes a port before its server does, or while the server is away.
 const lowest, highest = 20000, 32000
 
-// Free returns n different ports on 127.0.0.1 that nobody listens on.
+// given are the ports that this process has been told of. A server may not listen on its port yet, or be away from it.
+var (
+	mu    sync.Mutex
+	given = map[int]bool{}
+)
+
+// Free returns n ports on 127.0.0.1 that nobody listens on and that it has not returned before. It is safe for
+// concurrent use.
 func Free(n int) ([]int, error) {
+	mu.Lock()
+	defer mu.Unlock()
 	var found []int
 	for range 100 * n {
 		if len(found) == n {
 			break
 		}
 		port := lowest + rand.IntN(highest-lowest)
+		if given[port] {
+			continue
+		}
 		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if errors.Is(err, syscall.EADDRINUSE) {
 			continue
@@ -28,7 +41,10 @@ func Free(n int) ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer listener.Close() // held until all are found, so that they differ
+		if err := listener.Close(); err != nil {
+			return nil, err
+		}
+		given[port] = true
 		found = append(found, port)
 	}
 	if len(found) < n {
