@@ -693,30 +693,42 @@ func (j *deafJobs) Get(context.Context, string, metav1.GetOptions, ...string) (*
 	return j.current, nil
 }
 
+// testVersion returns the Job one as it was at a resource version, with a condition that is true if one is given.
+func testVersion(version, condition string) *unstructured.Unstructured {
+	job := testJob("one").Objects[0].DeepCopy()
+	job.SetUID("uid")
+	job.SetResourceVersion(version)
+	if condition != "" {
+		job.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": condition, "status": "True"}}}
+	}
+	return job
+}
+
+// awaitJob watches the Job one from version 5 on, and returns what waiting for it came to, and how long it took. The watch
+// has ended by then.
+func awaitJob(ctx context.Context, t *testing.T, jobs dynamic.ResourceInterface, done func(state) (bool, error)) (time.Duration, error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	defer synctest.Wait()
+	defer cancel()
+	w := newSharedWatch(jobs, "jobs", nil)
+	s := w.subscribe("one")
+	if err := s.begin(ctx, testVersion("5", ""), func(since string) { go w.run(ctx, since) }); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	err := s.await(ctx, "uid", done)
+	return time.Since(begin), err
+}
+
 // TestSilentWatch: what a dead connection doesn't tell is read.
 func TestSilentWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		job := testJob("one").Objects[0].DeepCopy()
-		job.SetUID("uid")
-		job.SetResourceVersion("5")
-		ended := job.DeepCopy()
-		ended.SetResourceVersion("6")
-		ended.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Complete", "status": "True"}}}
-		jobs := &deafJobs{current: ended}
-		w := newSharedWatch(jobs, "jobs", nil)
-		s := w.subscribe("one")
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		if err := s.begin(ctx, job, func(since string) { go w.run(ctx, since) }); err != nil {
-			t.Fatal(err)
-		}
-		begin := time.Now()
-		err := s.await(ctx, "uid", func(s state) (bool, error) { return endedWell(s.object), nil })
-		if took := time.Since(begin); err != nil || took != watchTimeout+watchGrace {
+		jobs := &deafJobs{current: testVersion("6", "Complete")}
+		took, err := awaitJob(t.Context(), t, jobs, endedWell)
+		if err != nil || took != watchTimeout+watchGrace {
 			t.Errorf("got %v after %v, want the end of the Job after %v", err, took, watchTimeout+watchGrace)
 		}
-		cancel()
-		synctest.Wait()
 		if want := []string{"since 5 for 30s"}; !slices.Equal(jobs.watches[:1], want) {
 			t.Errorf("watches: got %q, want %q", jobs.watches, want)
 		}
@@ -749,14 +761,7 @@ func (j *vanishedJobs) Get(context.Context, string, metav1.GetOptions, ...string
 // TestMissingAfterSilentWatch: what is gone after a dead connection is not taken for deleted before the next connection
 // could tell how it ended.
 func TestMissingAfterSilentWatch(t *testing.T) {
-	job := testJob("one").Objects[0].DeepCopy()
-	job.SetUID("uid")
-	job.SetResourceVersion("5")
-	failed := job.DeepCopy()
-	failed.SetResourceVersion("6")
-	failed.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Failed", "status": "True"}}}
-	removed := failed.DeepCopy()
-	removed.SetResourceVersion("7")
+	failed, removed := testVersion("6", "Failed"), testVersion("7", "Failed")
 	for name, test := range map[string]struct {
 		history []watch.Event
 		after   time.Duration
@@ -767,31 +772,22 @@ func TestMissingAfterSilentWatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newSharedWatch(&vanishedJobs{history: test.history}, "jobs", nil)
-				s := w.subscribe("one")
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				if err := s.begin(ctx, job, func(since string) { go w.run(ctx, since) }); err != nil {
-					t.Fatal(err)
-				}
-				begin := time.Now()
-				err := s.await(ctx, "uid", func(s state) (bool, error) {
+				took, err := awaitJob(t.Context(), t, &vanishedJobs{history: test.history}, func(s state) (bool, error) {
 					done, err := ended(s.object)
 					return done || s.deleted, err
 				})
-				if took := time.Since(begin); (err != nil) != test.failed || took != test.after {
+				if (err != nil) != test.failed || took != test.after {
 					t.Errorf("got %v after %v, want failed: %t after %v", err, took, test.failed, test.after)
 				}
-				cancel()
-				synctest.Wait()
 			})
 		})
 	}
 }
 
-func endedWell(o *unstructured.Unstructured) bool {
-	done, err := ended(o)
-	return done && err == nil
+// endedWell waits for the end of a Job that is a good one.
+func endedWell(s state) (bool, error) {
+	done, err := ended(s.object)
+	return done && err == nil, nil
 }
 
 // lostJobs is a resource that can't be watched any more.
@@ -811,20 +807,12 @@ func (j *lostJobs) Watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 // after it was begun to be waited for.
 func TestLostWatchIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		job := testJob("one").Objects[0].DeepCopy()
-		job.SetUID("uid")
-		job.SetResourceVersion("5")
-		w := newSharedWatch(&lostJobs{deafJobs{current: job}, time.Now().Add(10 * time.Second)}, "jobs", nil)
-		s := w.subscribe("one")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Minute, ErrTimeout)
 		defer cancel()
-		if err := s.begin(ctx, job, func(since string) { go w.run(ctx, since) }); err != nil {
-			t.Fatal(err)
-		}
-		err := s.await(ctx, "uid", func(s state) (bool, error) { return endedWell(s.object), nil })
+		jobs := &lostJobs{deafJobs{current: testVersion("5", "")}, time.Now().Add(10 * time.Second)}
+		_, err := awaitJob(ctx, t, jobs, endedWell)
 		if !errors.Is(err, ErrTimeout) || err == nil || !strings.Contains(err.Error(), "no connection to watch jobs: dial tcp: connection refused") {
 			t.Errorf("got %v, want that there was no connection", err)
 		}
-		synctest.Wait()
 	})
 }

@@ -226,7 +226,7 @@ func newPlanEvent(planned *hooks.Plan, forecast []hooks.Forecast, end time.Durat
 					Start: display.Seconds(forecast[0].Start), after: step.After,
 					Timeout: display.Seconds(step.Timeout), IgnoreFailure: step.IgnoreFailure,
 				}
-				if took, ok := history[step.Hook.String()]; ok {
+				if took, ok := history.Duration(step.Hook); ok {
 					s := display.Seconds(took)
 					hook.Seconds = &s
 				}
