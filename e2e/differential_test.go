@@ -191,7 +191,6 @@ func (sc scenario) run(t *testing.T, program func(*session, ...string) result) o
 	}
 
 	kinds := map[schema.GroupVersionResource]bool{}
-	hooks := map[string]bool{}
 	for _, namespace := range []string{"", s.namespace, other} {
 		trail := s.trailOf(namespace)
 		var from int
@@ -201,22 +200,8 @@ func (sc scenario) run(t *testing.T, program func(*session, ...string) result) o
 		case s.namespace:
 			from = prepared
 		}
-		for _, r := range trail.Creates() {
-			kinds[resourceOf(r)] = namespace != ""
-			hooks[r.Object()] = bytes.Contains(r.RequestBody, []byte(`"helm.sh/hook"`))
-		}
-		var done []change
-		for _, r := range trail[from:].By(byHelm, byPlugin) {
-			if c := changeOf(r); c.line != "" {
-				c.hook = hooks[r.Object()]
-				done = append(done, c)
-			}
-		}
-		o[changes] += inOrder(done)
+		o.addChanges(trail.Creates(), trail[from:].By(byHelm, byPlugin), namespace != "", kinds)
 	}
-	lines := strings.SplitAfter(o[changes], "\n")
-	slices.Sort(lines)
-	o[work] = strings.Join(lines, "")
 	for _, namespace := range []string{s.namespace, other} {
 		releases, err := storedReleases(t.Context(), namespace)
 		if err != nil {
@@ -294,6 +279,27 @@ func changeOf(r audit.Request) change {
 		}
 	}
 	return c
+}
+
+// addChanges adds what the requests of one namespace, or of none, have changed, in Helm's order and in any, and notes the
+// kinds that were created there. creates tell which objects are hooks.
+func (o outcome) addChanges(creates, requests audit.Trail, namespaced bool, kinds map[schema.GroupVersionResource]bool) {
+	hooks := map[string]bool{}
+	for _, r := range creates {
+		kinds[resourceOf(r)] = namespaced
+		hooks[r.Object()] = hookOf(r) != nil
+	}
+	var done []change
+	for _, r := range requests {
+		if c := changeOf(r); c.line != "" {
+			c.hook = hooks[r.Object()]
+			done = append(done, c)
+		}
+	}
+	o[changes] += inOrder(done)
+	lines := strings.SplitAfter(o[changes], "\n")
+	slices.Sort(lines)
+	o[work] = strings.Join(lines, "")
 }
 
 // inOrder returns the lines of the changes. Those of a kind that are the manifest's are sorted, since Helm itself

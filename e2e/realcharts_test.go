@@ -148,23 +148,8 @@ func (s *session) outcomeOf(t *testing.T) outcome {
 	kinds := map[schema.GroupVersionResource]bool{}
 	for _, namespace := range []string{s.namespace, ""} {
 		trail := s.ofMine(namespace)
-		hooks := map[string]bool{}
-		for _, r := range trail.Creates() {
-			kinds[resourceOf(r)] = namespace != ""
-			hooks[r.Object()] = hookOf(r) != nil
-		}
-		var done []change
-		for _, r := range trail {
-			if c := changeOf(r); c.line != "" {
-				c.hook = hooks[r.Object()]
-				done = append(done, c)
-			}
-		}
-		o[changes] += inOrder(done)
+		o.addChanges(trail.Creates(), trail, namespace != "", kinds)
 	}
-	lines := strings.SplitAfter(o[changes], "\n")
-	slices.Sort(lines)
-	o[work] = strings.Join(lines, "")
 	releases, err := storedReleases(t.Context(), s.namespace)
 	if err != nil {
 		t.Fatal(err)

@@ -118,6 +118,15 @@ func newPage(t *testing.T) *page {
 	return p
 }
 
+// released returns a page that has the release for this platform, from which the plugin is installed.
+func (s *site) released(t *testing.T) *page {
+	t.Helper()
+	p := newPage(t)
+	p.publish(t, version, here)
+	s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+	return p
+}
+
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(r.URL.Path, "/releases/download/")
 	p.mu.Lock()

@@ -84,9 +84,7 @@ func TestChecksumPrograms(t *testing.T) {
 			inEveryShell(t, func(t *testing.T, s *site) {
 				s.remove("sha256sum")
 				provide(s)
-				p := newPage(t)
-				p.publish(t, version, here)
-				s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+				p := s.released(t)
 				s.install()
 				s.wantBinary(program(version, here))
 
@@ -782,9 +780,7 @@ func TestUnpackedArchive(t *testing.T) {
 func TestLinkedFolder(t *testing.T) {
 	t.Parallel()
 	inEveryShell(t, func(t *testing.T, s *site) {
-		p := newPage(t)
-		p.publish(t, version, here)
-		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+		p := s.released(t)
 		link := filepath.Join(s.env["HOME"], "linked plugin")
 		must(t, os.Symlink(s.plugin, link))
 		s.env["HELM_PLUGIN_DIR"] = link
@@ -817,9 +813,7 @@ func TestUnwritable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inEveryShell(t, func(t *testing.T, s *site) {
-				p := newPage(t)
-				p.publish(t, version, here)
-				s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+				s.released(t)
 				s.toolchain()
 				test.prepare(s)
 				before := listing(t, s.plugin)
@@ -862,9 +856,7 @@ func listing(t *testing.T, folder string) []string {
 func TestByHand(t *testing.T) {
 	t.Parallel()
 	inEveryShell(t, func(t *testing.T, s *site) {
-		p := newPage(t)
-		p.publish(t, version, here)
-		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+		s.released(t)
 		delete(s.env, "HELM_PLUGIN_DIR")
 		s.install()
 		s.wantBinary(program(version, here))
@@ -875,9 +867,7 @@ func TestByHand(t *testing.T) {
 func TestRelativeFolder(t *testing.T) {
 	t.Parallel()
 	inEveryShell(t, func(t *testing.T, s *site) {
-		p := newPage(t)
-		p.publish(t, version, here)
-		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+		s.released(t)
 		s.env["HELM_PLUGIN_DIR"] = filepath.Base(s.plugin)
 		decoy := filepath.Join(s.env["HOME"], filepath.Base(s.plugin))
 		must(t, os.Mkdir(decoy, 0o755))
@@ -1011,9 +1001,7 @@ func TestBuildNamesCommit(t *testing.T) {
 func TestNothingToUnpackWith(t *testing.T) {
 	t.Parallel()
 	inEveryShell(t, func(t *testing.T, s *site) {
-		p := newPage(t)
-		p.publish(t, version, here)
-		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+		s.released(t)
 		s.remove("gzip")
 		s.fail("gzip is not there")
 		s.wantBinary("")

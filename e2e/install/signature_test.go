@@ -63,10 +63,8 @@ func TestCosign(t *testing.T) {
 			inEveryShell(t, func(t *testing.T, s *site) {
 				for _, knowsFlag := range []bool{true, false} {
 					s.cloneOf(test.origin)
-					p := newPage(t)
-					p.publish(t, version, here)
+					p := s.released(t)
 					p.put(version, "checksums.txt.sigstore.json", []byte("{}"))
-					s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
 					called := s.cosign(true, knowsFlag)
 					wantWords(t, s.install().stdout, "cosign confirms the signature by "+test.identity)
 					s.wantBinary(program(version, here))
@@ -96,10 +94,8 @@ func TestCosign(t *testing.T) {
 func TestCosignRefuses(t *testing.T) {
 	t.Parallel()
 	inEveryShell(t, func(t *testing.T, s *site) {
-		p := newPage(t)
-		p.publish(t, version, here)
+		p := s.released(t)
 		p.put(version, "checksums.txt.sigstore.json", []byte("{}"))
-		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
 		s.toolchain()
 		s.installOld()
 		s.cosign(false, true)
@@ -126,9 +122,7 @@ func TestCosignRefuses(t *testing.T) {
 func TestUnsigned(t *testing.T) {
 	t.Parallel()
 	inEveryShell(t, func(t *testing.T, s *site) {
-		p := newPage(t)
-		p.publish(t, version, here)
-		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+		p := s.released(t)
 		called := s.cosign(true, true)
 		s.link("gpg")
 		s.toolchain()
@@ -162,9 +156,7 @@ func TestUnsigned(t *testing.T) {
 func TestRequiredSignature(t *testing.T) {
 	t.Parallel()
 	inEveryShell(t, func(t *testing.T, s *site) {
-		p := newPage(t)
-		p.publish(t, version, here)
-		s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+		p := s.released(t)
 		s.env["HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE"] = "1"
 		s.env["HELM_PARALLEL_HOOKS_UNSIGNED"] = "1"
 		s.installOld()
