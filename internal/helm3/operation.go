@@ -398,15 +398,11 @@ type pendingRelease struct {
 // Hooks that can't be planned are refused here, while neither hooks nor resources
 // nor a record were touched.
 func (o *Operation) begin(rel *release.Release, events events) error {
-	var err error
-	if rel.Info.Status == release.StatusPendingRollback {
-		err = o.plan(rel, events.pre, events.post)
-	} else {
-		// A new rendering of the chart: its author should hear of mistakes
-		// in hooks that run later, too.
-		err = o.plan(rel, eventsIn(rel)...)
+	planned := []release.HookEvent{events.pre, events.post}
+	if isFresh(rel) {
+		planned = eventsIn(rel) // those that run later, too
 	}
-	if err != nil {
+	if err := o.plan(rel, planned...); err != nil {
 		return err
 	}
 	if o.recorded {
@@ -463,9 +459,26 @@ func (o *Operation) plan(rel *release.Release, events ...release.HookEvent) erro
 }
 
 func (o *Operation) newPlan(all *releaseHooks, event release.HookEvent) (*hooks.Plan, error) {
-	return hooks.NewPlan(hooks.Event(event), all.hooks, hooks.PlanOptions{
+	plan, err := hooks.NewPlan(hooks.Event(event), all.hooks, hooks.PlanOptions{
 		Parallelism: o.opts.Parallelism, Limits: all.limits, Duration: o.opts.Duration,
 	})
+	var bad *hooks.AnnotationError
+	if !errors.As(err, &bad) || isFresh(all.release) {
+		return plan, err
+	}
+	// Plain Helm, which heeds no annotation, may have recorded it.
+	if !slices.Contains(all.serial, event) {
+		all.serial = append(all.serial, event)
+		o.warn(fmt.Sprintf("the hooks of %s run one after another, as in Helm: %v", event, err))
+	}
+	return hooks.NewPlan(hooks.Event(event), all.hooks, hooks.PlanOptions{})
+}
+
+// isFresh reports whether a release was just rendered, so that who rendered it should
+// hear of its author's mistakes. Those in what was recorded long ago must keep nobody
+// from going back to it, or from getting rid of it.
+func isFresh(rel *release.Release) bool {
+	return rel.Info.Status == release.StatusPendingInstall || rel.Info.Status == release.StatusPendingUpgrade
 }
 
 // beforeResources runs the pre-hooks of the pending release, once.
@@ -548,6 +561,8 @@ type releaseHooks struct {
 	origin map[*hooks.Hook]*release.Hook
 	// limits are those of the release's charts.
 	limits []hooks.Limit
+	// serial are the events of which it was said that their hooks run one after another.
+	serial []release.HookEvent
 }
 
 // hooksOf returns the hooks of a release. They are converted once, since that
@@ -568,12 +583,10 @@ func (o *Operation) hooksOf(rel *release.Release) (*releaseHooks, error) {
 	if o.opts.Parallelism > 1 {
 		var err error
 		all.limits, err = Limits(rel.Chart)
-		fresh := rel.Info.Status == release.StatusPendingInstall || rel.Info.Status == release.StatusPendingUpgrade
 		switch {
-		case err != nil && fresh:
+		case err != nil && isFresh(rel):
 			return nil, err
 		case err != nil:
-			// What was recorded long ago must keep nobody from going back to it.
 			o.warn(fmt.Sprintf("ignored: %v", err))
 		}
 	}

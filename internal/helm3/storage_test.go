@@ -3,6 +3,7 @@ package helm3
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
 
 // decorated returns an operation whose records go to a memory driver, and its
@@ -226,14 +229,41 @@ func TestRefusalLeavesTheHistory(t *testing.T) {
 	}
 }
 
-// TestRollbackPlansItsOwnEvents: a mistake in the hooks of another event, which
-// were recorded long ago, keeps nobody from going back.
-func TestRollbackPlansItsOwnEvents(t *testing.T) {
-	for event, refused := range map[release.HookEvent]bool{release.HookPreInstall: false, release.HookPostRollback: true} {
+// warnings keeps what an operation warns of.
+type warnings []string
+
+func (w *warnings) Observe(n hooks.Notice) {
+	if n, ok := n.(hooks.ClusterWarned); ok {
+		*w = append(*w, n.Message)
+	}
+}
+
+// TestOldMistakesKeepNobodyFromGoingBack: hooks with annotations that can't be followed, which plain Helm has recorded, run
+// as Helm runs them. Of those that don't run nothing is said.
+func TestOldMistakesKeepNobodyFromGoingBack(t *testing.T) {
+	for bad, want := range map[release.HookEvent]warnings{
+		release.HookPreInstall: nil,
+		release.HookPreRollback: {`the hooks of pre-rollback run one after another, as in Helm: hook Job/bad (chart/templates/bad.yaml): ` +
+			`annotation parallel-hooks/slots: "many": must be an integer of at least 1, or "all"`},
+	} {
 		o, records, _ := decorated(8)
-		o.ctx = t.Context()
-		if err := records.Create(newRelease(2, release.StatusPendingRollback, badHook(event))); (err != nil) != refused {
-			t.Errorf("with a bad hook of %s: error = %v, want one: %v", event, err, refused)
+		var got warnings
+		o.opts.Observer = &got
+		rel := newRelease(2, release.StatusPendingRollback, badHook(bad))
+		if err := records.Create(rel); err != nil {
+			t.Errorf("with a bad hook of %s: %v", bad, err)
+			continue
+		}
+		all, err := o.hooksOf(rel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := o.newPlan(all, release.HookPreRollback)
+		if err != nil || plan.Serial() != (bad == release.HookPreRollback) {
+			t.Errorf("with a bad hook of %s: got the plan %+v and %v", bad, plan, err)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("with a bad hook of %s: warnings %q, want %q", bad, got, want)
 		}
 	}
 }
