@@ -170,17 +170,15 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 	defer workers.Wait()
 
 	for {
+		if len(x.lost) > 0 {
+			schedule.drop(x.loses)
+		}
 		for !x.halted(ctx, running) && (!x.failed.Load() || x.KeepGoing) {
 			i, ok := schedule.next()
 			if !ok {
 				break
 			}
 			step := stage.Steps[i]
-			if slices.ContainsFunc(step.Needs, func(h *Hook) bool { return x.lost[h] }) {
-				x.lost[step.Hook] = true
-				schedule.ended(i)
-				continue
-			}
 			running[i] = step.Hook
 			workers.Go(func() {
 				results[i] = x.hook(ctx, step)
@@ -205,6 +203,16 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 		case <-stop:
 		}
 	}
+}
+
+// loses reports whether a step can't start any more, since what it needs is lost, and
+// then notes that it's lost as well.
+func (x *run) loses(step Step) bool {
+	lost := slices.ContainsFunc(step.Needs, func(h *Hook) bool { return x.lost[h] })
+	if lost {
+		x.lost[step.Hook] = true
+	}
+	return lost
 }
 
 // hook runs one hook to its end.
@@ -579,6 +587,21 @@ func (s *schedule) next() (int, bool) {
 		return s.queue.take(at), true
 	}
 	return 0, false
+}
+
+// drop passes over the steps that could start now and never will, so that they hold back
+// nobody who waits for slots.
+func (s *schedule) drop(never func(Step) bool) {
+	for at := 0; at < len(s.queue.ready); {
+		i := s.queue.ready[at]
+		if !never(s.steps[i]) {
+			at++
+			continue
+		}
+		s.queue.take(at)
+		s.queue.ended(i)
+		at = 0 // those after it may have come in anywhere
+	}
 }
 
 // ended gives back what the step has taken, and lets those start that wait for it.

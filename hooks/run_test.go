@@ -307,6 +307,28 @@ func TestFailureStopsWhatIsQueued(t *testing.T) {
 	}
 }
 
+// TestWhatNeverStartsHoldsNobodyBack: a hook whose need has failed doesn't wait for slots.
+func TestWhatNeverStartsHoldsNobodyBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := jobs(0, "a", "b", "c", "d", "e")
+		all[1].Objects[0].SetAnnotations(map[string]string{AfterAnnotation: "a", SlotsAnnotation: "all"})
+		all[2].Objects[0].SetAnnotations(map[string]string{AfterAnnotation: "b"})
+		cluster := &fakeCluster{
+			durations: map[string]time.Duration{"a": time.Second, "d": time.Minute, "e": time.Second},
+			failures:  map[string]error{"a": errors.New("no")},
+		}
+		begin := time.Now()
+		runner := Runner{Cluster: cluster, KeepGoing: true}
+		results, _ := runner.Run(t.Context(), mustPlan(t, all, 2))
+		if got, want := phases(results), "a=Failed b= c= d=Succeeded e=Succeeded"; got != want {
+			t.Errorf("results: got %s, want %s", got, want)
+		}
+		if started := results[4].StartedAt.Sub(begin); started != time.Second {
+			t.Errorf("e started after %v, want 1s: b waits for both slots in vain", started)
+		}
+	})
+}
+
 func TestNothingStartsWhileAFailureIsLookedInto(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cluster := &fakeCluster{
