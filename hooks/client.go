@@ -302,7 +302,7 @@ func (c *Client) deleteObject(ctx context.Context, t target) error {
 	if t.key.name == "" {
 		return errors.New("resource name may not be empty") // it would delete the whole collection
 	}
-	subscription := c.watch(t.key.watchKey).subscribe(t.key.name)
+	subscription := c.watch(t.key.watchKey).subscribeGone(t.key.name)
 	defer subscription.close()
 
 	left, err := c.requestDelete(ctx, t.key)

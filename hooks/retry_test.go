@@ -704,15 +704,15 @@ func testVersion(version, condition string) *unstructured.Unstructured {
 	return job
 }
 
-// awaitJob watches the Job one from version 5 on, and returns what waiting for it came to, and how long it took. The watch
-// has ended by then.
-func awaitJob(ctx context.Context, t *testing.T, jobs dynamic.ResourceInterface, done func(state) (bool, error)) (time.Duration, error) {
+// awaitJob watches the Job one from version 5 on, and returns how long it took until done said so to a subscription, and
+// what waiting came to. The watch has ended by then.
+func awaitJob(ctx context.Context, t *testing.T, jobs dynamic.ResourceInterface, subscribe func(*sharedWatch, string) *subscription, done func(state) (bool, error)) (time.Duration, error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	defer synctest.Wait()
 	defer cancel()
 	w := newSharedWatch(jobs, "jobs", nil)
-	s := w.subscribe("one")
+	s := subscribe(w, "one")
 	if err := s.begin(ctx, testVersion("5", ""), func(since string) { go w.run(ctx, since) }); err != nil {
 		t.Fatal(err)
 	}
@@ -725,7 +725,7 @@ func awaitJob(ctx context.Context, t *testing.T, jobs dynamic.ResourceInterface,
 func TestSilentWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		jobs := &deafJobs{current: testVersion("6", "Complete")}
-		took, err := awaitJob(t.Context(), t, jobs, endedWell)
+		took, err := awaitJob(t.Context(), t, jobs, (*sharedWatch).subscribe, endedWell)
 		if err != nil || took != watchTimeout+watchGrace {
 			t.Errorf("got %v after %v, want the end of the Job after %v", err, took, watchTimeout+watchGrace)
 		}
@@ -759,20 +759,22 @@ func (j *vanishedJobs) Get(context.Context, string, metav1.GetOptions, ...string
 }
 
 // TestMissingAfterSilentWatch: what is gone after a dead connection is not taken for deleted before the next connection
-// could tell how it ended.
+// could tell how it ended, unless that's no matter.
 func TestMissingAfterSilentWatch(t *testing.T) {
 	failed, removed := testVersion("6", "Failed"), testVersion("7", "Failed")
 	for name, test := range map[string]struct {
-		history []watch.Event
-		after   time.Duration
-		failed  bool
+		history   []watch.Event
+		subscribe func(*sharedWatch, string) *subscription
+		after     time.Duration
+		failed    bool
 	}{
-		"told":       {[]watch.Event{{Type: watch.Modified, Object: failed}, {Type: watch.Deleted, Object: removed}}, 43 * time.Second, true},
-		"never told": {nil, 80 * time.Second, false},
+		"told":          {[]watch.Event{{Type: watch.Modified, Object: failed}, {Type: watch.Deleted, Object: removed}}, (*sharedWatch).subscribe, 43 * time.Second, true},
+		"never told":    {nil, (*sharedWatch).subscribe, 80 * time.Second, false},
+		"to be deleted": {nil, (*sharedWatch).subscribeGone, 40 * time.Second, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				took, err := awaitJob(t.Context(), t, &vanishedJobs{history: test.history}, func(s state) (bool, error) {
+				took, err := awaitJob(t.Context(), t, &vanishedJobs{history: test.history}, test.subscribe, func(s state) (bool, error) {
 					done, err := ended(s.object)
 					return done || s.deleted, err
 				})
@@ -810,7 +812,7 @@ func TestLostWatchIsSaid(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Minute, ErrTimeout)
 		defer cancel()
 		jobs := &lostJobs{deafJobs{current: testVersion("5", "")}, time.Now().Add(10 * time.Second)}
-		_, err := awaitJob(ctx, t, jobs, endedWell)
+		_, err := awaitJob(ctx, t, jobs, (*sharedWatch).subscribe, endedWell)
 		if !errors.Is(err, ErrTimeout) || err == nil || !strings.Contains(err.Error(), "no connection to watch jobs: dial tcp: connection refused") {
 			t.Errorf("got %v, want that there was no connection", err)
 		}

@@ -51,6 +51,8 @@ type sharedWatch struct {
 type subscription struct {
 	watch *sharedWatch
 	name  string
+	// untilGone says that it's no matter how the objects end.
+	untilGone bool
 	// changed is closed, and replaced, when states or the watch's error
 	// change. Both fields are guarded by watch.mu.
 	changed chan struct{}
@@ -75,14 +77,24 @@ func newSharedWatch(resource dynamic.ResourceInterface, name string, warn func(s
 	}
 }
 
+// subscribe is for those who wait for what becomes of objects.
 func (w *sharedWatch) subscribe(name string) *subscription {
-	s := &subscription{watch: w, name: name, changed: make(chan struct{}), states: map[types.UID]state{}}
+	return w.add(&subscription{watch: w, name: name})
+}
+
+// subscribeGone is for those who wait only until objects are gone.
+func (w *sharedWatch) subscribeGone(name string) *subscription {
+	return w.add(&subscription{watch: w, name: name, untilGone: true})
+}
+
+func (w *sharedWatch) add(s *subscription) *subscription {
+	s.changed, s.states = make(chan struct{}), map[types.UID]state{}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.interest[name] == nil {
-		w.interest[name] = map[*subscription]struct{}{}
+	if w.interest[s.name] == nil {
+		w.interest[s.name] = map[*subscription]struct{}{}
 	}
-	w.interest[name][s] = struct{}{}
+	w.interest[s.name][s] = struct{}{}
 	return s
 }
 
@@ -186,11 +198,17 @@ func (s *subscription) await(ctx context.Context, uid types.UID, done func(state
 
 // record stores the state of an object for those who wait for one of its name.
 func (w *sharedWatch) record(name string, uid types.UID, now state) {
+	w.recordFor(name, uid, now, func(*subscription) bool { return true })
+}
+
+func (w *sharedWatch) recordFor(name string, uid types.UID, now state, whom func(*subscription) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for s := range w.interest[name] {
-		s.states[uid] = s.states[uid].then(now)
-		s.wake()
+		if whom(s) {
+			s.states[uid] = s.states[uid].then(now)
+			s.wake()
+		}
 	}
 }
 
@@ -345,9 +363,10 @@ func (w *sharedWatch) suspected() {
 // one tells how the object ended, if that gets through.
 const missingGrace = watchTimeout + watchGrace
 
-// recheck reads the objects that are waited for. Missing ones are deleted if they were
-// missing for long by the times that the last recheck returned. It returns when to do
-// so again, if that's of use, and since when objects are missing.
+// recheck reads the objects that are waited for. Missing ones are deleted for those who
+// ask no more than that, and for all if they were missing for long by the times that the
+// last recheck returned. It returns when to do so again, if that's of use, and since when
+// objects are missing.
 func (w *sharedWatch) recheck(ctx context.Context, before map[types.UID]time.Time) (<-chan time.Time, map[types.UID]time.Time) {
 	missing := map[types.UID]time.Time{}
 	for _, name := range w.names() {
@@ -368,6 +387,7 @@ func (w *sharedWatch) recheck(ctx context.Context, before map[types.UID]time.Tim
 				since = time.Now()
 			}
 			missing[uid] = since
+			w.recordFor(name, uid, state{deleted: true}, func(s *subscription) bool { return s.untilGone })
 		}
 	}
 	if len(missing) == 0 {
