@@ -84,26 +84,41 @@ func subchart(c *chart.Chart, path string) (*chart.Chart, error) {
 		if !known || slices.Contains(names, name) {
 			return nil, nil
 		}
+		has := "it has none"
+		if len(names) > 0 {
+			has = "it has " + strings.Join(names, ", ")
+		}
 		return nil, &hooks.AnnotationError{
 			Chart: c.ChartFullPath(), Annotation: hooks.SubchartMaxParallelAnnotation,
-			Value: c.Metadata.Annotations[hooks.SubchartMaxParallelAnnotation], Problem: fmt.Sprintf("chart %s has no subchart %q", of.ChartFullPath(), name),
+			Value: c.Metadata.Annotations[hooks.SubchartMaxParallelAnnotation], Problem: fmt.Sprintf("chart %s has no subchart %q; %s", of.ChartFullPath(), name, has),
 		}
 	}
 	return of, nil
 }
 
-// declared returns the names of the subcharts in a chart's Chart.yaml as it was written:
-// Helm drops from its metadata those that values leave out (pkg/chartutil,
-// dependencies.go). known is false for the chart in a record, which has no files.
+// requirementsName is where charts of the first API version declare their subcharts, and those of the second may.
+const requirementsName = "requirements.yaml"
+
+// declared returns the names of the subcharts that a chart's files say it has, or that are in it unsaid: Helm drops from
+// its metadata those that values leave out (pkg/chartutil, dependencies.go). known is false for the chart in a record,
+// which has no files.
 func declared(c *chart.Chart) (names []string, known bool) {
 	for _, file := range c.Raw {
+		if file.Name == chartutil.ChartfileName {
+			known = true
+		}
+		// As in pkg/chart/loader, load.go.
 		var written chart.Metadata
-		if file.Name != chartutil.ChartfileName || yaml.Unmarshal(file.Data, &written) != nil {
+		if file.Name != chartutil.ChartfileName && file.Name != requirementsName || yaml.Unmarshal(file.Data, &written) != nil {
 			continue
 		}
-		known = true
 		for _, d := range written.Dependencies {
 			names = append(names, cmp.Or(d.Alias, d.Name))
+		}
+	}
+	for _, sub := range c.Dependencies() {
+		if !slices.Contains(names, sub.Name()) {
+			names = append(names, sub.Name())
 		}
 	}
 	return names, known

@@ -112,3 +112,37 @@ func TestLimitsOfAliases(t *testing.T) {
 		}
 	}
 }
+
+// TestSubchartsThatValuesLeaveOut have been declared, wherever that was, and a limit of theirs is no mistake.
+func TestSubchartsThatValuesLeaveOut(t *testing.T) {
+	const name = "name: shop\nversion: 1.0.0\n"
+	for what, test := range map[string]struct {
+		files map[string]string
+		value string
+		want  string
+	}{
+		"of the second version of the API":  {map[string]string{"Chart.yaml": name + "apiVersion: v2\ndependencies: [{name: db}]\n"}, "db=1", ""},
+		"of the first":                      {map[string]string{"Chart.yaml": name + "apiVersion: v1\n", "requirements.yaml": "dependencies: [{name: db}]\n"}, "db=1", ""},
+		"by its alias":                      {map[string]string{"Chart.yaml": name + "apiVersion: v2\ndependencies: [{name: db, alias: main}]\n"}, "main=1", ""},
+		"by the name that isn't its alias":  {map[string]string{"Chart.yaml": name + "apiVersion: v2\ndependencies: [{name: db, alias: main}]\n"}, "db=1", `chart shop has no subchart "db"; it has main, cache`},
+		"that nobody has declared":          {map[string]string{"Chart.yaml": name + "apiVersion: v2\n"}, "db=1", `chart shop has no subchart "db"; it has cache`},
+		"of a chart that's there, likewise": {map[string]string{"Chart.yaml": name + "apiVersion: v2\n"}, "cache/db=1", `chart shop/charts/cache has no subchart "db"; it has none`},
+	} {
+		t.Run(what, func(t *testing.T) {
+			cache := limited("cache", nil)
+			cache.Raw = []*chart.File{{Name: "Chart.yaml", Data: []byte("name: cache\n")}}
+			shop := limited("shop", map[string]string{hooks.SubchartMaxParallelAnnotation: test.value}, cache)
+			for name, text := range test.files {
+				shop.Raw = append(shop.Raw, &chart.File{Name: name, Data: []byte(text)})
+			}
+			_, err := Limits(shop)
+			var bad *hooks.AnnotationError
+			switch {
+			case test.want == "" && err != nil:
+				t.Errorf("got %v, want none", err)
+			case test.want != "" && (!errors.As(err, &bad) || bad.Problem != test.want):
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}
