@@ -23,6 +23,7 @@ func TestNewPlanRefusesAnnotations(t *testing.T) {
 		failure = `must be "abort" or "ignore"`
 		known   = `known: parallel-hooks/slots, parallel-hooks/after, parallel-hooks/timeout, parallel-hooks/failure`
 		names   = `must be names of hooks, separated by commas`
+		others  = `; must be other hooks of the same event, of the same weight or a lower one`
 		nobody  = `no hook of the release is called "gone"; must be names of hooks, or Kind/name, separated by commas`
 	)
 	for _, test := range []struct{ key, value, want string }{
@@ -42,13 +43,13 @@ func TestNewPlanRefusesAnnotations(t *testing.T) {
 		{AfterAnnotation, "gone", nobody},
 		{AfterAnnotation, "good, gone", nobody},
 		{AfterAnnotation, "Pod/good", `no hook of the release is called "Pod/good"; must be names of hooks, or Kind/name, separated by commas`},
-		{AfterAnnotation, "bad", "names the hook itself"},
-		{AfterAnnotation, "Job/bad", "names the hook itself"},
+		{AfterAnnotation, "bad", "names the hook itself" + others},
+		{AfterAnnotation, "Job/bad", "names the hook itself" + others},
 		{AfterAnnotation, "Good", `no hook of the release is called "Good"; did you mean Job/good? must be names of hooks, or Kind/name, separated by commas`},
 		{AfterAnnotation, "job/good", `no hook of the release is called "job/good"; did you mean Job/good? must be names of hooks, or Kind/name, separated by commas`},
 		{AfterAnnotation, "schema", `no hook of the release is called "schema"; did you mean Job/shop-schema? must be names of hooks, or Kind/name, separated by commas`},
-		{AfterAnnotation, "elsewhere", "Job/elsewhere is a hook of other events"},
-		{AfterAnnotation, "late", "Job/late has weight 1, which comes after weight 0"},
+		{AfterAnnotation, "elsewhere", "Job/elsewhere is a hook of other events" + others},
+		{AfterAnnotation, "late", "Job/late has weight 1, which comes after weight 0" + others},
 		{AfterAnnotation, "round", "goes round in a circle: Job/bad after Job/round after Job/bad"},
 		{"parallel-hooks/slot", "1", "unknown annotation; did you mean parallel-hooks/slots? " + known},
 		{"parallel-hooks/Timeout", "1s", "unknown annotation; did you mean parallel-hooks/timeout? " + known},

@@ -28,18 +28,32 @@ metadata:
 	return all
 }
 
-// BenchmarkPlan plans hooks of one weight, so that one tier holds them all.
+// BenchmarkPlan plans hooks of one weight, so that one tier holds them all, and hooks that come after another one of that
+// weight or of a lower one.
 func BenchmarkPlan(b *testing.B) {
 	for _, count := range []int{100, 10_000} {
-		all := benchHooks(b, count)
-		b.Run(fmt.Sprint(count), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := NewPlan("pre-install", all, PlanOptions{Parallelism: 64}); err != nil {
-					b.Fatal(err)
+		plain, chained := benchHooks(b, count), benchHooks(b, count)
+		for i, h := range chained[1:] {
+			h.Objects[0].SetAnnotations(map[string]string{AfterAnnotation: chained[i/2].Name})
+		}
+		early := benchHooks(b, count)
+		for _, h := range early[1:] {
+			h.Weight = 1
+			h.Objects[0].SetAnnotations(map[string]string{AfterAnnotation: early[0].Name})
+		}
+		for _, test := range []struct {
+			name string
+			all  []*Hook
+		}{{"", plain}, {"after/", chained}, {"after-lower/", early}} {
+			b.Run(test.name+fmt.Sprint(count), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := NewPlan("pre-install", test.all, PlanOptions{Parallelism: 64}); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
 

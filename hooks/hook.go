@@ -67,9 +67,6 @@ type Hook struct {
 // String returns what identifies the hook to a person: kind and name.
 func (h *Hook) String() string { return h.Kind + "/" + h.Name }
 
-// isCalled reports whether name means the hook: its name, or kind and name.
-func (h *Hook) isCalled(name string) bool { return name == h.Name || name == h.String() }
-
 // Phase is how far a hook has come. The values are Helm's
 // (helm.sh/helm/v3/pkg/release/hook.go).
 type Phase string
@@ -185,8 +182,8 @@ func (h *Hook) identities() []string {
 }
 
 // annotations returns the annotations of the hook's object, which the caller must
-// not change: to copy them would be a third of what a plan costs. A List has none
-// of its own that Helm would read.
+// not change: to copy them would be a third of what a plan costs. A hook of several
+// objects has none: they would be of one object, or of the List, and so of no hook alone.
 func (h *Hook) annotations() map[string]any {
 	if len(h.Objects) != 1 {
 		return nil

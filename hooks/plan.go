@@ -216,7 +216,9 @@ type planner struct {
 	duration func(*Hook) (time.Duration, bool)
 	// after is what the hooks' [AfterAnnotation] names, where there is one.
 	after map[*Hook][]string
-	bad   annotationErrors
+	// called are all, by index and what they're called; nil until somebody asks.
+	called map[string][]int
+	bad    annotationErrors
 }
 
 // step returns the step of a hook as its annotations ask for it.
@@ -306,20 +308,25 @@ func (p *planner) chains(step Step) []string {
 // resolve has in Needs which steps [AfterAnnotation] names, and returns them by index.
 func (p *planner) resolve(steps []Step) [][]int {
 	before := make([][]int, len(steps))
+	if len(p.after) == 0 {
+		return before
+	}
+	called := index(steps, func(step Step) *Hook { return step.Hook })
 	for i := range steps {
 		step := &steps[i]
 		for _, name := range p.after[step.Hook] {
 			found := false
-			for j, other := range steps {
-				if other.Hook == step.Hook || !other.Hook.isCalled(name) {
+			for _, j := range called[name] {
+				other := steps[j].Hook
+				if other == step.Hook {
 					continue
 				}
 				found = true
 				if !slices.Contains(before[i], j) {
 					before[i] = append(before[i], j)
 				}
-				if !slices.Contains(step.Needs, other.Hook) {
-					step.Needs = append(step.Needs, other.Hook)
+				if !slices.Contains(step.Needs, other) {
+					step.Needs = append(step.Needs, other)
 				}
 			}
 			if !found {
@@ -330,23 +337,41 @@ func (p *planner) resolve(steps []Step) [][]int {
 	return before
 }
 
+// index returns the places of hooks, ascending, by what they may be called: their names,
+// and kinds and names.
+func index[T any](all []T, hookOf func(T) *Hook) map[string][]int {
+	called := make(map[string][]int, 2*len(all))
+	for i, one := range all {
+		h := hookOf(one)
+		called[h.Name] = append(called[h.Name], i)
+		called[h.String()] = append(called[h.String()], i)
+	}
+	return called
+}
+
+// validAfter says what [AfterAnnotation] may name.
+const validAfter = "must be other hooks of the same event, of the same weight or a lower one"
+
 // missing says why no hook of the tier is called name that another one is to come after;
 // empty if it needs none, since the one that's called so is done by then or not of the
 // event.
 func (p *planner) missing(h *Hook, name string) string {
+	if p.called == nil {
+		p.called = index(p.all, func(h *Hook) *Hook { return h })
+	}
 	problem := ""
-	for _, other := range p.all {
+	for _, i := range p.called[name] {
+		other := p.all[i]
 		shared := func(event Event) bool { return slices.Contains(h.Events, event) }
 		switch {
-		case !other.isCalled(name):
 		case other == h:
-			problem = "names the hook itself"
+			problem = "names the hook itself; " + validAfter
 		case len(other.Events) > 0 && !slices.ContainsFunc(other.Events, shared):
-			problem = fmt.Sprintf("%s is a hook of other events", other)
+			problem = fmt.Sprintf("%s is a hook of other events; %s", other, validAfter)
 		case other.Weight < h.Weight || !slices.Contains(other.Events, p.plan.Event):
 			return ""
 		default:
-			problem = fmt.Sprintf("%s has weight %d, which comes after weight %d", other, other.Weight, h.Weight)
+			problem = fmt.Sprintf("%s has weight %d, which comes after weight %d; %s", other, other.Weight, h.Weight, validAfter)
 		}
 	}
 	if problem != "" {
