@@ -26,6 +26,9 @@ type hook struct {
 	key    apimodel.Key // of its object, if anything was asked about it
 	slots  int
 	stage  stage
+	asked  asked
+	// timeout is how long it may take.
+	timeout time.Duration
 	// sent is when its creation was first asked for; zero: never.
 	sent time.Time
 	// end is when it no longer took its slots.
@@ -46,6 +49,12 @@ func (r *Run) Tally(counts map[string]int) {
 	counts[fmt.Sprintf("runs, %s: %s", r.Class, outcome)]++
 	for _, result := range r.Results {
 		counts["hooks: "+cmp.Or(string(result.Phase), "not started")]++
+		if result.Ignored {
+			counts["hooks: failed, and that is ignored"]++
+		}
+		if len(r.asked[result.Hook].after) > 0 {
+			counts["hooks: after others"]++
+		}
 	}
 	for _, request := range r.Model.Requests() {
 		counts["requests: "+cmp.Or(string(request.Fault), "no fault")]++
@@ -106,6 +115,7 @@ func (r *Run) Check() []string {
 		j.checkTimes(h)
 	}
 	j.checkOrder()
+	j.checkAfter()
 	j.checkSlots()
 	j.checkStop()
 	j.checkReturn()
@@ -128,7 +138,8 @@ func (j *judge) gather() {
 	byName := slices.Clone(j.Hooks)
 	slices.SortStableFunc(byName, func(a, b *hooks.Hook) int { return cmp.Compare(a.Name, b.Name) })
 	for nth, h := range byName {
-		found := &hook{Hook: h, marker: marker(h), result: results[h], fate: j.fates[marker(h)], slots: 1, stage: stage{weight: h.Weight}}
+		found := &hook{Hook: h, marker: marker(h), result: results[h], fate: j.fates[marker(h)], slots: 1, stage: stage{weight: h.Weight}, asked: j.asked[h]}
+		found.timeout = cmp.Or(found.asked.timeout, j.Timeout)
 		if j.Parallelism <= 1 {
 			found.stage.nth = nth
 		} else {
@@ -139,10 +150,7 @@ func (j *judge) gather() {
 			default:
 				found.slots = min(j.Parallelism, int(wanted[0]-'0'))
 			}
-			found.stage.kind = slices.Index(hooks.InstallOrder, h.Kind)
-			if works(h) {
-				found.stage.kind = len(hooks.InstallOrder)
-			}
+			found.stage.kind = j.kindOf(h)
 		}
 		j.hooks = append(j.hooks, found)
 		j.byMarker[found.marker] = found
@@ -189,6 +197,19 @@ func (j *judge) gather() {
 			h.end = earlier(h.end, j.Returned)
 		}
 	}
+}
+
+// kindOf returns the place of a hook's kind in its weight, or that of a later one which it is
+// to come after.
+func (j *judge) kindOf(h *hooks.Hook) int {
+	kind := slices.Index(hooks.InstallOrder, h.Kind)
+	if works(h) {
+		kind = len(hooks.InstallOrder)
+	}
+	for _, before := range j.asked[h].after {
+		kind = max(kind, j.kindOf(before))
+	}
+	return kind
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -325,6 +346,9 @@ func (j *judge) checkResult(h *hook) {
 	if (result.Err != nil) != (result.Phase == hooks.Failed || result.Phase == hooks.Unknown) {
 		j.problem("%s is %s with error %v", h, result.Phase, result.Err)
 	}
+	if result.Ignored != (h.asked.ignore && result.Phase == hooks.Failed) {
+		j.problem("%s is %s, and that is ignored: %v", h, result.Phase, result.Ignored)
+	}
 	switch result.Phase {
 	case hooks.Succeeded:
 		if wrong := j.wrong(h, hooks.Succeeded, result.CompletedAt); wrong != "" {
@@ -344,8 +368,12 @@ func (j *judge) checkResult(h *hook) {
 		}
 		switch {
 		case errors.Is(result.Err, hooks.ErrTimeout):
-			if waited := j.ended[h.Hook].Sub(begun); waited < j.Timeout {
-				j.problem("%s has timed out after %v, with a timeout of %v", h, waited, j.Timeout)
+			timeout := h.timeout
+			if result.Err.Op == hooks.OpDelete {
+				timeout = j.Timeout
+			}
+			if waited := j.ended[h.Hook].Sub(begun); waited < timeout {
+				j.problem("%s has timed out after %v, with a timeout of %v", h, waited, timeout)
 			}
 		case j.excuse(h) != "":
 			j.Excused[j.excuse(h)]++
@@ -427,6 +455,9 @@ func (j *judge) checkTimes(h *hook) {
 	if result.StartedAt.After(h.sent) {
 		j.problem("%s is told to have started %v after it was to be created", h, result.StartedAt.Sub(h.sent))
 	}
+	if took := result.CompletedAt.Sub(result.StartedAt); !result.CompletedAt.IsZero() && took > h.timeout {
+		j.problem("%s was given up after %v, with a timeout of %v", h, took, h.timeout)
+	}
 	if result.Phase != hooks.Succeeded {
 		return
 	}
@@ -470,20 +501,47 @@ func (j *judge) checkOrder() {
 				if before.end.After(later.sent) {
 					j.problem("%s was created before %s had ended", later, before)
 				}
-			case j.wrong(before, hooks.Succeeded, later.sent) != "":
-				j.problem("%s was created although of %s, which is to be before: %s", later, before, j.wrong(before, hooks.Succeeded, later.sent))
+			case j.unended(before, later.sent) != "":
+				j.problem("%s was created although of %s, which is to be before: %s", later, before, j.unended(before, later.sent))
 			}
 		}
 	}
 }
 
-// checkSlots: never more hooks at once than there are slots.
+// unended returns why a hook had not ended well at the time; empty if it had, or had failed
+// where that is ignored.
+func (j *judge) unended(h *hook, at time.Time) string {
+	if h.result.Ignored && !j.ended[h.Hook].After(at) {
+		return ""
+	}
+	return j.wrong(h, hooks.Succeeded, at)
+}
+
+// checkAfter: a hook starts after those that it names have ended well.
+func (j *judge) checkAfter() {
+	byHook := map[*hooks.Hook]*hook{}
+	for _, h := range j.hooks {
+		byHook[h.Hook] = h
+	}
+	for _, later := range j.hooks {
+		for _, before := range later.asked.after {
+			if later.sent.IsZero() {
+				continue
+			}
+			if why := j.unended(byHook[before], later.sent); why != "" {
+				j.problem("%s was created although of %s, which it's after: %s", later, before, why)
+			}
+		}
+	}
+}
+
+// checkSlots: never more hooks at once than there are slots, nor than limits allow.
 func (j *judge) checkSlots() {
 	for _, h := range j.hooks {
 		if h.sent.IsZero() {
 			continue
 		}
-		taken := 0
+		taken, of := 0, make([]int, len(j.Limits))
 		for _, other := range j.hooks {
 			switch {
 			case other.sent.IsZero() || other.sent.After(h.sent) || other != h && !other.end.After(h.sent):
@@ -491,10 +549,20 @@ func (j *judge) checkSlots() {
 				j.Excused["may run on, nobody can know"]++
 			default:
 				taken += other.slots
+				for i, limit := range j.Limits {
+					if limit.Covers(other.Hook) {
+						of[i]++
+					}
+				}
 			}
 		}
 		if taken > j.Parallelism {
 			j.problem("%d slots of %d were taken when %s was created", taken, j.Parallelism, h)
+		}
+		for i, limit := range j.Limits {
+			if j.Parallelism > 1 && of[i] > limit.MaxParallel && limit.Covers(h.Hook) {
+				j.problem("%d hooks of %v ran when %s was created, and %d may", of[i], limit.Charts, h, limit.MaxParallel)
+			}
 		}
 	}
 }
@@ -512,7 +580,7 @@ func (j *judge) checkStop() {
 		return
 	}
 	for _, failed := range j.hooks {
-		if failed.result.Phase != hooks.Failed || failed.sent.IsZero() {
+		if failed.result.Phase != hooks.Failed || failed.result.Ignored || failed.sent.IsZero() {
 			continue
 		}
 		for _, h := range j.hooks {
@@ -606,7 +674,7 @@ func (j *judge) checkPatience() {
 
 // checkSuccess: all is well in the end if the cluster is, and the run's error says so.
 func (j *judge) checkSuccess() {
-	succeeded := !slices.ContainsFunc(j.hooks, func(h *hook) bool { return h.result.Phase != hooks.Succeeded })
+	succeeded := !slices.ContainsFunc(j.hooks, func(h *hook) bool { return h.result.Phase != hooks.Succeeded && !h.result.Ignored })
 	if j.Err == nil {
 		if !succeeded {
 			j.problem("the run has no error, and not all hooks have succeeded")
@@ -618,7 +686,10 @@ func (j *judge) checkSuccess() {
 	}
 	for _, h := range j.hooks {
 		old := j.old[h.marker]
-		patient := j.Timeout >= 10*time.Minute
+		patient := j.Timeout >= 10*time.Minute && h.timeout >= 10*time.Minute
+		if h.result.Ignored && h.fate.Lingers >= 0 {
+			continue
+		}
 		if j.failure(h) != nil || h.fate.Runs < 0 || h.fate.Lingers < 0 || old.Lingers < 0 || !patient {
 			return
 		}

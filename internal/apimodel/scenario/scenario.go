@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +52,8 @@ type Scenario struct {
 	// Retrier says that requests are made again as by the plugin; else as by a
 	// client of its own.
 	Retrier bool
+	// Limits are those of the hooks' charts.
+	Limits []hooks.Limit
 	// StopAt and CancelAt are when the run is told to stop and to leave; 0: it isn't.
 	StopAt, CancelAt time.Duration
 
@@ -58,6 +61,15 @@ type Scenario struct {
 	// fates are those of the hooks' objects, by their markers, and old those of
 	// objects of an earlier run with the same names.
 	fates, old map[string]apimodel.Fate
+	// asked is what annotations of hooks say, but for slots.
+	asked map[*hooks.Hook]asked
+}
+
+// asked is what annotations of a hook say.
+type asked struct {
+	after   []*hooks.Hook
+	timeout time.Duration // 0: nothing
+	ignore  bool
 }
 
 // Seeds returns the seeds to run, which the environment may set: MODEL_RUNS of them from
@@ -117,12 +129,16 @@ func Draw(seed uint64) *Scenario {
 		Timeout:     10 * time.Minute,
 		fates:       map[string]apimodel.Fate{},
 		old:         map[string]apimodel.Fate{},
+		asked:       map[*hooks.Hook]asked{},
 	}
 	good := chance(r, 50) // no hook fails
 	if s.Class == Forever || !good && chance(r, 30) {
 		s.Timeout = apimodel.Between(r, 20*time.Second, 5*time.Minute)
 	}
 	s.drawHooks(r, good)
+	if directions := apimodel.Rand(seed, "directions"); chance(directions, 50) {
+		s.drawDirections(directions, good)
+	}
 	total := time.Duration(0)
 	for _, fate := range s.fates {
 		total += max(0, fate.Runs) + 2*time.Second
@@ -213,6 +229,53 @@ func (s *Scenario) drawHooks(r *rand.Rand, good bool) {
 	}
 }
 
+// drawDirections draws what the hooks' annotations ask for, and the limits of charts.
+func (s *Scenario) drawDirections(r *rand.Rand, good bool) {
+	last := map[string]int{} // of the hooks of a weight that are called so
+	key := func(h *hooks.Hook) string { return fmt.Sprint(h.Weight, " ", h) }
+	for i, h := range s.Hooks {
+		last[key(h)] = i
+	}
+	for i, h := range s.Hooks {
+		h.Path = strings.Replace(h.Path, "chart/", "chart"+oneOf(r, "", "", "/charts/a", "/charts/b", "/charts/a/charts/c")+"/", 1)
+		if s.Parallelism <= 1 && chance(r, 50) {
+			continue // but a serial run may meet annotations, and takes no notice of them
+		}
+		var asks asked
+		annotations := h.Objects[0].GetAnnotations()
+		if chance(r, 20) && i > 0 {
+			// Never one that comes later, so that there are no circles.
+			if other := s.Hooks[r.IntN(i)]; other.Weight == h.Weight && last[key(other)] < i {
+				annotations[hooks.AfterAnnotation] = oneOf(r, other.Name, other.String())
+				asks.after = slices.DeleteFunc(slices.Clone(s.Hooks[:i]), func(before *hooks.Hook) bool { return key(before) != key(other) })
+			}
+		}
+		if chance(r, 10) {
+			asks.timeout = 20 * time.Minute
+			if !good {
+				asks.timeout = apimodel.Between(r, 20*time.Second, 5*time.Minute).Round(time.Second)
+				if fate := s.fates[marker(h)]; chance(r, 30) && !fate.Fails {
+					fate.Runs, fate.DeletedAfter = -1, 0
+					s.fates[marker(h)] = fate
+				}
+			}
+			annotations[hooks.TimeoutAnnotation] = asks.timeout.String()
+		}
+		if chance(r, 25) {
+			asks.ignore = true
+			annotations[hooks.FailureAnnotation] = "ignore"
+		}
+		h.Objects[0].SetAnnotations(annotations)
+		if s.Parallelism > 1 {
+			s.asked[h] = asks
+		}
+	}
+	for range r.IntN(3) {
+		charts := [][]string{{"chart"}, {"chart/charts/a"}, {"chart/charts/b"}, {"chart/charts/a/charts/c"}, {"chart/charts/a/charts/c", "chart/charts/b"}}
+		s.Limits = append(s.Limits, hooks.Limit{Charts: oneOf(r, charts...), MaxParallel: 1 + r.IntN(3)})
+	}
+}
+
 func (s *Scenario) drawModel(r *rand.Rand, span time.Duration) {
 	s.model = apimodel.Config{
 		Seed:    s.Seed,
@@ -254,9 +317,12 @@ func (s *Scenario) String() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "seed %d: %s, %d at once, timeout %v, keep going %v, follow pods %v, retrier %v, stop at %v, leave at %v\n",
 		s.Seed, s.Class, s.Parallelism, s.Timeout, s.KeepGoing, s.FollowPods, s.Retrier, s.StopAt, s.CancelAt)
-	fmt.Fprintf(&text, "latency %v, lag %v, watch forbidden %v, faults %+v\n", s.model.Latency, s.model.Lag, s.model.ForbidWatch, s.model.Faults)
+	fmt.Fprintf(&text, "limits %v, latency %v, lag %v, watch forbidden %v, faults %+v\n", s.Limits, s.model.Latency, s.model.Lag, s.model.ForbidWatch, s.model.Faults)
 	for _, h := range s.Hooks {
 		fmt.Fprintf(&text, "  %s: weight %d, %s, policies %v, fate %+v", marker(h), h.Weight, h, h.DeletePolicies, s.fates[marker(h)])
+		if asks := s.asked[h]; len(asks.after) > 0 || asks.timeout > 0 || asks.ignore || len(s.Limits) > 0 {
+			fmt.Fprintf(&text, ", %s, after %v, timeout %v, failure ignored %v", h.Path, asks.after, asks.timeout, asks.ignore)
+		}
 		if old, ok := s.old[marker(h)]; ok {
 			fmt.Fprintf(&text, ", before %+v", old)
 		}
@@ -291,7 +357,7 @@ type Run struct {
 // in which it's started.
 func Start(t *testing.T, s *Scenario) *Run {
 	t.Helper()
-	plan, err := hooks.NewPlan(event, s.Hooks, hooks.PlanOptions{Parallelism: s.Parallelism})
+	plan, err := hooks.NewPlan(event, s.Hooks, hooks.PlanOptions{Parallelism: s.Parallelism, Limits: s.Limits})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +400,11 @@ var errTooLong = errors.New("it has taken longer than it ever may")
 func (r *Run) bound() time.Duration {
 	// Each hook may wait for its old object to go, for its end, to be looked into
 	// and for its deletion.
-	return time.Duration(len(r.Hooks))*4*r.Timeout + 10*time.Minute
+	bound := time.Duration(len(r.Hooks))*4*r.Timeout + 10*time.Minute
+	for _, asks := range r.asked {
+		bound += asks.timeout
+	}
+	return bound
 }
 
 // Do runs the hooks. An observer may be nil.
