@@ -411,9 +411,10 @@ func (j *judge) excuse(h *hook) string {
 			return "status 500 is final without a Retrier"
 		}
 	}
-	var silent *hooks.NoAnswerError
-	own := h.result.Err != nil && errors.As(h.result.Err, &silent) && silent.After >= j.Timeout-longestDelay
-	if j.Class == Forever && (own || j.silence(j.ended[h.Hook]) >= j.Timeout-longestDelay) {
+	all := func(apimodel.Request) bool { return true }
+	own := func(r apimodel.Request) bool { return r.Name == h.Name }
+	silence := max(j.silence(j.ended[h.Hook], all), j.silence(j.ended[h.Hook], own))
+	if j.Class == Forever && silence >= j.Timeout-longestDelay {
 		return "nothing was answered for as long as the timeout"
 	}
 	for _, post := range h.posts {
@@ -432,18 +433,25 @@ func (j *judge) excuse(h *hook) string {
 // longestDelay is the longest time between two attempts, by which the last one may come early.
 const longestDelay = 6 * time.Second
 
-// silence is for how long before a time no request had an answer that was the server's own.
-func (j *judge) silence(until time.Time) time.Duration {
-	var last time.Time
+// silence is for how long before a time such requests were made and none had an answer that
+// was the server's own.
+func (j *judge) silence(until time.Time, such func(apimodel.Request) bool) time.Duration {
+	var since time.Time // the last answer, or the first request
 	for _, request := range j.requests {
-		if request.Fault == apimodel.None && request.Seen != 0 && request.Answered.After(last) && request.Answered.Before(until) {
-			last = request.Answered
+		if !such(request) || !request.Sent.Before(until) {
+			continue
+		}
+		if since.IsZero() {
+			since = request.Sent
+		}
+		if request.Fault == apimodel.None && request.Seen != 0 && request.Answered.After(since) && request.Answered.Before(until) {
+			since = request.Answered
 		}
 	}
-	if last.IsZero() {
-		last = j.Began
+	if since.IsZero() {
+		return 0
 	}
-	return until.Sub(last)
+	return until.Sub(since)
 }
 
 // checkTimes: a hook's times enclose what has happened.
