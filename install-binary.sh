@@ -259,6 +259,10 @@ fetch_by_wget() {
   limit=
   # GNU's would try again by itself. busybox's doesn't; it has crashed when told so, and when told a timeout.
   case $(wget --version 2>/dev/null || :) in
+    *Wget2*) # GNU's successor
+      why="this wget is wget2, which follows from https to http whatever it's told, and may call it a success when nothing came; install curl or GNU wget 1"
+      return 1
+      ;;
     *GNU*)
       kind=gnu
       options="--tries=1 --timeout=$timeout"
@@ -268,8 +272,8 @@ fetch_by_wget() {
       ! has timeout || limit="timeout $((timeout * 10))"
       ;;
   esac
-  # None of them can be told that a redirection must not lead from https to http. GNU's can be kept from following one,
-  # and is told here where to go; busybox's says afterwards where it was.
+  # Neither can be told that a redirection must not lead from https to http. GNU's can be kept from following one, and is
+  # told here where to go; busybox's says afterwards where it was.
   case ${url%%:*}_$kind in
     https_gnu) options="$options --max-redirect=0" ;;
     https_other)

@@ -629,6 +629,35 @@ echo x >"$2"`)
 	})
 }
 
+// TestWget2 is one that says what the real one says: it follows a redirection to http though told to follow none, and
+// ends well though the server has answered with an error. So it's never asked for anything.
+func TestWget2(t *testing.T) {
+	t.Parallel()
+	for _, base := range []string{"https://example.invalid", "http://example.invalid"} {
+		t.Run(strings.ReplaceAll(base, "/", "|"), func(t *testing.T) {
+			for _, name := range []string{"bash", "dash"} { // busybox has a wget of its own
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					s := newSite(t, shells[name])
+					s.remove("curl")
+					s.program("wget", `case $1 in --version) echo "GNU Wget2 1.99.1 - multithreaded metalink/file/website downloader"; exit ;; esac
+echo "$@" >"$HOME/called"
+while [ "$1" != -O ]; do shift; done
+printf "HTTP response 302 Found [$3]\nAdding URL: http://example.invalid/x\nSaving '$2'\nHTTP response 200 OK [http://example.invalid/x]\n"
+echo x >"$2"`)
+					s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = base
+					s.installOld()
+					s.fail("checksums.txt: this wget is wget2", "install curl or GNU wget 1")
+					s.wantBinary(oldBinary)
+					if _, err := os.Stat(filepath.Join(s.env["HOME"], "called")); err == nil {
+						t.Error("it was asked all the same")
+					}
+				})
+			}
+		})
+	}
+}
+
 // secureServer has a page of releases below /direct, by https, and sends elsewhere who asks for anything else.
 type secureServer struct {
 	*httptest.Server
