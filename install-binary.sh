@@ -251,12 +251,15 @@ fetch() {
   return 3
 }
 
-# fetch_by_wget sets exit. It fails and sets why where what has come can't be trusted to have come from the server, and
-# removes it.
+# fetch_by_wget sets exit. It fails and sets why where what has come can't be trusted to have come from the server, or where
+# it takes so long that nobody would wait for another attempt; and removes it.
 fetch_by_wget() {
   url=$1
   options=
+  # A server that drips is never silent for long, which is what GNU's timeout is about.
   limit=
+  bound=$((timeout * 30))
+  ! has timeout || limit="timeout $bound"
   # GNU's would try again by itself. busybox's doesn't; it has crashed when told so, and when told a timeout.
   case $(wget --version 2>/dev/null || :) in
     *Wget2*) # GNU's successor
@@ -267,10 +270,7 @@ fetch_by_wget() {
       kind=gnu
       options="--tries=1 --timeout=$timeout"
       ;;
-    *)
-      kind=other
-      ! has timeout || limit="timeout $((timeout * 10))"
-      ;;
+    *) kind=other ;;
   esac
   # Neither can be told that a redirection must not lead from https to http. GNU's can be kept from following one, and is
   # told here where to go; busybox's says afterwards where it was.
@@ -291,6 +291,13 @@ fetch_by_wget() {
     exit=0
     # shellcheck disable=SC2086 # they are some words or none
     run $limit wget $options -O "$2" "$url" >"$work/code" 2>"$work/words" || exit=$?
+    # busybox's timeout says nothing of its own; then wget has ended by SIGTERM.
+    case $limit:$exit in
+      timeout*:124 | timeout*:143)
+        why="it took longer than $bound s"
+        break
+        ;;
+    esac
     case $url in https://*) ;; *) return 0 ;; esac
     if grep -q 'certificate validation not implemented' "$work/words"; then
       why="this wget doesn't check the server's certificate; install curl or GNU wget"

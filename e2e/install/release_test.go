@@ -212,6 +212,22 @@ func stuck(content []byte) http.HandlerFunc {
 	}
 }
 
+// drip sends a byte now and then, and never ends.
+func drip(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Length", "20000000")
+	now := time.NewTicker(200 * time.Millisecond)
+	defer now.Stop()
+	for {
+		_, _ = w.Write([]byte("x"))
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-now.C:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
 // first answers the first requests in one way each and those after them in the last way.
 func first(answers ...http.HandlerFunc) http.HandlerFunc {
 	var mu sync.Mutex
