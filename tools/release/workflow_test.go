@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -123,6 +124,62 @@ func TestReleaseCheck(t *testing.T) {
 				t.Errorf("the step's output is %q, %v", got, err)
 			}
 		})
+	}
+}
+
+// TestWorkflowsCosign: what signs a release, and looks whether the signature is good, isn't what the installer refuses to
+// look by.
+func TestWorkflowsCosign(t *testing.T) {
+	root := filepath.Join("..", "..")
+	read := func(path ...string) string {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(append([]string{root}, path...)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	refused := regexp.MustCompile(`(?m)case \$used in\n +(.*)\)$`).FindStringSubmatch(read("install-binary.sh"))
+	if refused == nil {
+		t.Fatal("install-binary.sh has no versions of cosign that it refuses")
+	}
+	workflow := read(".github", "workflows", "release.yaml")
+	versions := regexp.MustCompile(`(?m)^ +cosign-release: v([0-9.]+)$`).FindAllStringSubmatch(workflow, -1)
+	if n := strings.Count(workflow, "uses: sigstore/cosign-installer@"); n == 0 || n != len(versions) {
+		t.Fatalf("%d of %d installations of cosign in release.yaml name the version", len(versions), n)
+	}
+	for version, want := range map[string]bool{versions[0][1]: false, "3.0.4": true} {
+		err := exec.Command("sh", "-c", "case $1 in "+refused[1]+") exit 1 ;; esac", "sh", version).Run()
+		if (err != nil) != want {
+			t.Errorf("install-binary.sh refuses cosign %s: %v, want %v", version, err != nil, want)
+		}
+	}
+}
+
+// TestWorkflowsPins: what others publish is taken by its commit, which nobody can move, and which version that is stands
+// beside it, for Dependabot.
+func TestWorkflowsPins(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join("..", "..", ".github", "workflows", "*"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("workflows: %q, %v", paths, err)
+	}
+	uses := regexp.MustCompile(`(?m)^.*\buses:.*$`)
+	pinned := regexp.MustCompile(`^ *(- )?uses: [\w-]+/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
+	here := regexp.MustCompile(`^ *(- )?uses: \./\.github/workflows/\w+\.yaml$`)
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := uses.FindAllString(string(text), -1)
+		if len(lines) == 0 {
+			t.Errorf("%s uses nothing", filepath.Base(path))
+		}
+		for _, line := range lines {
+			if !pinned.MatchString(line) && !here.MatchString(line) {
+				t.Errorf("%s: %s: not by a commit, with its version beside it", filepath.Base(path), strings.TrimSpace(line))
+			}
+		}
 	}
 }
 
