@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -225,28 +228,167 @@ func TestOnePackageList(t *testing.T) {
 
 // TestNewest: every module that uses the plugin's packages is moved together with it.
 func TestNewest(t *testing.T) {
-	root := filepath.Join("..", "..")
-	script, err := os.ReadFile(filepath.Join(root, ".ci", "newest"))
+	script, err := os.ReadFile(filepath.Join("..", "..", ".ci", "newest"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pattern := range []string{"*", "*/*"} {
-		found, err := filepath.Glob(filepath.Join(root, pattern, "go.mod"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range found {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			folder, err := filepath.Rel(root, filepath.Dir(path))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.Contains(string(text), "github.com/helm-parallel-hooks/helm-parallel-hooks => ") && !strings.Contains(string(script), folder) {
+	words := strings.FieldsFunc(string(script), func(r rune) bool { return strings.ContainsRune(" \t\n;\"", r) })
+	moved := 0
+	for folder, mod := range modules(t) {
+		if slices.ContainsFunc(mod.Replace, func(r replacement) bool { return r.Old.Path == plugin }) {
+			moved++
+			if !slices.Contains(words, strings.TrimPrefix(folder, "/")) {
 				t.Errorf(".ci/newest doesn't move %s", folder)
 			}
 		}
+	}
+	if moved < 2 {
+		t.Errorf("%d modules use the plugin's packages", moved)
+	}
+}
+
+const plugin = "github.com/helm-parallel-hooks/helm-parallel-hooks"
+
+// goMod is what a go.mod file says.
+type goMod struct {
+	Require []requirement
+	Replace []replacement
+	Tool    []struct{ Path string }
+}
+
+type requirement struct {
+	Path, Version string
+	Indirect      bool
+}
+
+type replacement struct {
+	Old, New struct{ Path, Version string }
+}
+
+// modules are the repository's, by folder.
+func modules(t *testing.T) map[string]goMod {
+	t.Helper()
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]goMod{}
+	for name := range strings.SplitSeq(strings.TrimSpace(must(t, root, "git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "go.mod", "*/go.mod")), "\n") {
+		var mod goMod
+		if err := json.Unmarshal([]byte(must(t, filepath.Join(root, filepath.Dir(name)), "go", "mod", "edit", "-json")), &mod); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		found["/"+strings.TrimPrefix(filepath.Dir(name), ".")] = mod
+	}
+	return found
+}
+
+// TestDependabot: each module is looked after once, and each program of it that is run, though Go calls its module
+// indirect; but for Kubernetes' own, of which the folder's name says the version.
+func TestDependabot(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", ".github", "dependabot.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		Updates []struct {
+			Ecosystem   string `yaml:"package-ecosystem"`
+			Directories []string
+			Allow       []struct {
+				Name string `yaml:"dependency-name"`
+				Type string `yaml:"dependency-type"`
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	for folder, mod := range modules(t) {
+		times, allowed := 0, func(string) bool { return false }
+		for _, update := range config.Updates {
+			if update.Ecosystem != "gomod" || !slices.ContainsFunc(update.Directories, func(pattern string) bool { return matches(t, pattern, folder) }) {
+				continue
+			}
+			times++
+			allowed = func(name string) bool {
+				for _, allow := range update.Allow {
+					if allow.Type == "all" && (allow.Name == "" || matches(t, allow.Name, name) || matches(t, allow.Name+"/*", name)) {
+						return true
+					}
+				}
+				return false
+			}
+		}
+		if strings.HasPrefix(folder, "/e2e/build/kubernetes") {
+			if times != 0 {
+				t.Errorf("%s is looked after, though its version is to stay", folder)
+			}
+			continue
+		}
+		if times != 1 {
+			t.Errorf("%s is looked after %d times, want once", folder, times)
+		}
+		for _, tool := range mod.Tool {
+			i := slices.IndexFunc(mod.Require, func(r requirement) bool { return tool.Path == r.Path || strings.HasPrefix(tool.Path, r.Path+"/") })
+			if i < 0 {
+				t.Errorf("%s: no module of %s", folder, tool.Path)
+			} else if of := mod.Require[i]; of.Indirect && !allowed(of.Path) {
+				t.Errorf("%s: %s is indirect, and not allowed", folder, of.Path)
+			}
+		}
+	}
+}
+
+func matches(t *testing.T, pattern, name string) bool {
+	t.Helper()
+	matched, err := path.Match(pattern, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return matched
+}
+
+// TestKubernetesVersions: what is in a folder of Kubernetes is of the version that the folder is called after, or that
+// the Makefile takes where none is named.
+func TestKubernetesVersions(t *testing.T) {
+	makefile, err := os.ReadFile(filepath.Join("..", "..", "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	usual := regexp.MustCompile(`(?m)^KUBERNETES \?= 1\.(\d+)$`).FindSubmatch(makefile)
+	if usual == nil {
+		t.Fatal("the Makefile names no version of Kubernetes")
+	}
+	found := 0
+	for folder, mod := range modules(t) {
+		name, is := strings.CutPrefix(folder, "/e2e/build/kubernetes")
+		if !is {
+			continue
+		}
+		found++
+		minor := strings.TrimPrefix(name, "-1.")
+		if name == "" {
+			minor = string(usual[1])
+		}
+		version := ""
+		for _, r := range mod.Require {
+			if r.Path == "k8s.io/kubernetes" {
+				version = r.Version
+			}
+		}
+		if !strings.HasPrefix(version, "v1."+minor+".") {
+			t.Errorf("%s has Kubernetes %s, want v1.%s", folder, version, minor)
+		}
+		if len(mod.Replace) == 0 {
+			t.Errorf("%s replaces nothing", folder)
+		}
+		for _, r := range mod.Replace {
+			if want := "v0." + strings.TrimPrefix(version, "v1."); r.New.Version != want {
+				t.Errorf("%s has %s %s, want %s", folder, r.New.Path, r.New.Version, want)
+			}
+		}
+	}
+	if found < 3 {
+		t.Errorf("found %d folders of Kubernetes", found)
 	}
 }
