@@ -31,8 +31,9 @@ fail() {
   exit 1
 }
 
+# say goes on where nothing can be said; if nobody listens, that's a signal.
 say() {
-  printf '%s\n' "$*"
+  printf '%s\n' "$*" 2>/dev/null || :
 }
 
 has() {
@@ -52,9 +53,9 @@ run() {
 # stop is what a signal does: first nothing may run on, then nothing is left. In the background an interrupt is ignored, by
 # go until it compiles, so it takes a termination.
 stop() {
-  trap '' HUP INT TERM
+  trap '' HUP INT PIPE TERM
   # The terminal may be gone; and stderr may be a file just now, that of what was running.
-  printf 'helm-parallel-hooks: ended by a signal, so nothing was installed. To try again, run: %s\n' "$again" >&3 || :
+  printf 'helm-parallel-hooks: ended by a signal, so nothing was installed. To try again, run: %s\n' "$again" >&3 2>/dev/null || :
   if [ -n "$child" ]; then
     kill -TERM "$child" 2>/dev/null || :
     wait "$child" 2>/dev/null || :
@@ -558,7 +559,7 @@ stamp() {
 # build_from_source builds the binary with the Go toolchain.
 build_from_source() {
   new=$work/built
-  printf 'Building helm-parallel-hooks %s with %s; this takes a minute or two.\n' "$version" "$(go env GOVERSION)"
+  say "Building helm-parallel-hooks $version with $(go env GOVERSION); this takes a minute or two."
   stamp=$(stamp)
   # For this machine, whatever the user's own builds are for.
   os=$(go env GOHOSTOS)
@@ -641,6 +642,7 @@ main() {
   trap clean EXIT
   trap 'stop 129' HUP
   trap 'stop 130' INT
+  trap 'stop 141' PIPE
   trap 'stop 143' TERM
   # The number of a process is another one's in another container.
   if has mktemp; then
@@ -673,6 +675,8 @@ main() {
   # mv would move it into a folder of that name.
   [ ! -d "$binary" ] || fail "$plugin/$binary is a folder. Remove it."
   mv -f "$new" "$binary" || fail "can't write $plugin/$binary. If it's running, end it."
+  # Nothing can end it any more.
+  trap '' HUP INT PIPE TERM
   say "Installed $plugin/$binary."
 }
 

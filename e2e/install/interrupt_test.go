@@ -1,6 +1,7 @@
 package install
 
 import (
+	"bufio"
 	"bytes"
 	"net/http"
 	"net/http/httptest"
@@ -91,6 +92,68 @@ func TestInterrupted(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestNobodyListens: where the reader of what is said has gone, as "| true" and "| head" do, the installation ends as by
+// any signal, unless it's done already.
+func TestNobodyListens(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		lines  int // that are read
+		code   int
+		binary string
+	}{
+		{"at once", 0, 141, oldBinary},
+		{"in the middle", 1, 141, oldBinary},
+		{"at the end", 2, 0, program(version, here)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inEveryShell(t, func(t *testing.T, s *site) {
+				p := newPage(t)
+				whole := pack(t, contents(version, here, program(version, here)))
+				// What is said next is said after the reader has gone.
+				gone := make(chan struct{})
+				late := func(answer http.HandlerFunc) http.HandlerFunc {
+					return func(w http.ResponseWriter, r *http.Request) {
+						<-gone
+						answer(w, r)
+					}
+				}
+				checksums := serve(sums(map[string][]byte{asset(version, here): whole}))
+				p.answer(version, "checksums.txt", [...]http.HandlerFunc{late(checksums), first(status(500), late(checksums)), checksums}[test.lines])
+				p.answer(version, asset(version, here), late(serve(whole)))
+				s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = p.url
+				s.installOld()
+
+				c := s.command()
+				reader, writer, err := os.Pipe()
+				must(t, err)
+				var stderr bytes.Buffer
+				c.Stdout, c.Stderr = writer, &stderr
+				must(t, c.Start())
+				t.Cleanup(func() { _ = c.Process.Kill() })
+				must(t, writer.Close())
+				lines := bufio.NewReader(reader)
+				for range test.lines {
+					if _, err := lines.ReadString('\n'); err != nil {
+						t.Fatalf("%v: %s", err, &stderr)
+					}
+				}
+				must(t, reader.Close())
+				close(gone)
+				_ = c.Wait()
+				if got := c.ProcessState.ExitCode(); got != test.code {
+					t.Errorf("the exit code is %d, want %d: %s", got, test.code, &stderr)
+				}
+				if got, want := strings.Contains(stderr.String(), "ended by a signal, so nothing was installed"), test.code != 0; got != want {
+					t.Errorf("it's said that it was ended by a signal: %v, want %v: %s", got, want, &stderr)
+				}
+				s.wantTidy()
+				s.wantBinary(test.binary)
+			})
+		})
 	}
 }
 
