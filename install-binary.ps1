@@ -271,7 +271,7 @@ function New-Binary([string] $version) {
     Write-Host "Building helm-parallel-hooks $version with Go; this takes a minute or two."
     # The script may be run in the user's own session, whose environment is to stay what it was.
     $before = @{}
-    foreach ($name in 'TZ', 'CGO_ENABLED', 'GOWORK', 'GOOS', 'GOARCH') { $before[$name] = [Environment]::GetEnvironmentVariable($name) }
+    foreach ($name in 'TZ', 'CGO_ENABLED', 'GOWORK', 'GOFLAGS', 'GOOS', 'GOARCH') { $before[$name] = [Environment]::GetEnvironmentVariable($name) }
     try {
         return Invoke-Build $version
     } finally {
@@ -283,6 +283,8 @@ function Invoke-Build([string] $version) {
     $stamp = Get-Stamp
     $env:CGO_ENABLED = '0'
     $env:GOWORK = 'off'
+    # Empty, it would be what go env -w has set.
+    $env:GOFLAGS = '-trimpath'
     # For this machine, whatever the user's own builds are for.
     $env:GOOS = "$((Invoke-Program 'go' @('env', 'GOHOSTOS')).Words)"
     $env:GOARCH = "$((Invoke-Program 'go' @('env', 'GOHOSTARCH')).Words)"
@@ -290,7 +292,7 @@ function Invoke-Build([string] $version) {
     $answer.Words | ForEach-Object { Write-Host $_ }
     if ($answer.Code -ne 0) { Deny 'the build failed. Mend what is said above.' }
     if (-not (Test-Binary "$work\built.exe" "${env:GOOS}_$env:GOARCH")) {
-        Deny "what was built is no program for $env:GOOS on $env:GOARCH. Look at what go env says of GOFLAGS."
+        Deny "what was built is no program for $env:GOOS on $env:GOARCH. Look at what the go on the PATH is."
     }
     return "$work\built.exe"
 }

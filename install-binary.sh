@@ -566,13 +566,14 @@ build_from_source() {
   arch=$(go env GOHOSTARCH)
   # Neither a C compiler is needed, nor may go ask git, of which it knows too
   # little here: if the clone belongs to another user, it would refuse to build.
-  # And a go.work file above it must not have a say. Its temporary files go
-  # where they are removed after a signal, too.
-  run env CGO_ENABLED=0 GOWORK=off "GOOS=$os" "GOARCH=$arch" "GOTMPDIR=$plugin/$work" \
+  # And neither a go.work file above it may have a say nor what the user has set
+  # of flags, by go env -w as well, which counts where the variable is empty. Its
+  # temporary files go where they are removed after a signal, too.
+  run env CGO_ENABLED=0 GOWORK=off GOFLAGS=-trimpath "GOOS=$os" "GOARCH=$arch" "GOTMPDIR=$plugin/$work" \
     go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version$stamp" -o "$new" . ||
     fail "the build failed. Mend what is said above."
   if is_known && has od && ! is_for_platform "$new"; then
-    fail "what was built is no program for $os on $arch. Look at what go env says of GOFLAGS."
+    fail "what was built is no program for $os on $arch. Look at what the go on the PATH is."
   fi
 }
 

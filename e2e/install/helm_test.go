@@ -94,8 +94,8 @@ func newUser(t *testing.T, four bool) *user {
 		"HELM_CACHE_HOME": filepath.Join(u.home, "helm cache"), "HELM_CONFIG_HOME": filepath.Join(u.home, "helm config"),
 		"HELM_PARALLEL_HOOKS_BASE_URL": u.page.url,
 		"https_proxy":                  "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "no_proxy": "127.0.0.1",
-		// Building a stand-in takes no module from anywhere.
-		"GOPROXY": "off", "GOCACHE": goEnv(t, "GOCACHE"), "GOMODCACHE": goEnv(t, "GOMODCACHE"), "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local",
+		// Building a stand-in takes no module from anywhere, and heeds no flags that are for builds of the user's own.
+		"GOPROXY": "off", "GOCACHE": goEnv(t, "GOCACHE"), "GOMODCACHE": goEnv(t, "GOMODCACHE"), "GOFLAGS": "-mod=vendor", "GOTOOLCHAIN": "local",
 		"GIT_AUTHOR_NAME": "Test", "GIT_AUTHOR_EMAIL": "test@example.invalid",
 		"GIT_COMMITTER_NAME": "Test", "GIT_COMMITTER_EMAIL": "test@example.invalid",
 	}

@@ -169,7 +169,7 @@ envGOHOSTOS) echo `+goos+` ;;
 envGOHOSTARCH) echo `+goarch+` ;;
 envGOVERSION) echo go1.99 ;;
 build*)
-  { pwd; echo "$CGO_ENABLED $GOWORK $GOTMPDIR"; echo "for $GOOS $GOARCH"; for arg; do printf '%s\n' "$arg"; done; } >"$HOME/go-build"
+  { pwd; echo "$CGO_ENABLED $GOWORK $GOTMPDIR GOFLAGS=$GOFLAGS"; echo "for $GOOS $GOARCH"; for arg; do printf '%s\n' "$arg"; done; } >"$HOME/go-build"
   while [ "$1" != -o ]; do shift; done
   cat "$HOME/built" >"$2"
   ;;

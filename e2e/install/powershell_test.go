@@ -134,6 +134,7 @@ func TestScriptsAgree(t *testing.T) {
 		"tags":        {`base=\$base(/v)\$version$`, `\.Base = "\$base(/v)\$version"$`},
 		"workflow":    {`printf '%s(/\.github/.*)%s\\n' "\$signer" "\$version"$`, `return "\$signer(/\.github/.*)\$version"$`},
 		"build flags": {`go build (.*) -ldflags`, `@\('build', '(.*)', '-ldflags'`},
+		"go's flags":  {`GOFLAGS=(\S+)`, `\$env:GOFLAGS = '(.*)'`},
 		"linker":      {`-ldflags "(.*)" -o`, `'-ldflags', "(.*)", '-o'`},
 		"tries":       {`\[ "\$pause" -gt ([0-9]+) \]`, `\$pause -gt ([0-9]+)\)`},
 		"old cosign":  {`case \$used in\s+\[0-2\]\.\* \| 3\.0\.\[0-4\]\)\s+fail "cosign is \$used here(.*)" \\$`, `Deny "cosign is \$used here(.*nothing was installed\.) Install`},

@@ -1003,16 +1003,17 @@ func TestOtherFolder(t *testing.T) {
 	}
 }
 
-// TestBuiltForThisMachine: what the user's own builds are for, by the environment, doesn't count; and what was built for
+// TestBuiltForThisMachine: what the user's own builds are for and how they are made, by the environment, doesn't count; and what was built for
 // something else all the same isn't installed.
 func TestBuiltForThisMachine(t *testing.T) {
 	t.Parallel()
 	inEveryShell(t, func(t *testing.T, s *site) {
 		s.cloneOf("/somewhere")
 		s.toolchain()
-		s.env["GOOS"], s.env["GOARCH"] = "plan9", "arm"
+		s.env["GOOS"], s.env["GOARCH"], s.env["GOFLAGS"] = "plan9", "arm", "-mod=vendor"
 		s.install()
 		s.wantBinary(built)
+		wantWords(t, s.buildArgs()[1], " GOFLAGS=-trimpath")
 		if got, want := s.buildArgs()[2], "for "+strings.Replace(here, "_", " ", 1); got != want {
 			t.Errorf("built %q, want %q", got, want)
 		}
