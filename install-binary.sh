@@ -5,8 +5,8 @@
 #
 # Helm runs this in the user's folder after "helm plugin install" and "helm plugin
 # update"; it can also be run by hand. An update has wiped what git ignores before,
-# so the binary is always fetched anew. Helm 4 sets nothing but HELM_PLUGIN_DIR and
-# HELM_PLUGIN_NAME here, so nothing else is relied on.
+# so the binary is always fetched anew. Nothing that Helm sets is relied on: Helm 4
+# sets little here, and what is set where the script is run by hand may be another's.
 set -eu
 # Neither may the user's language change what other programs say, nor CDPATH where cd goes.
 LC_ALL=C
@@ -583,8 +583,8 @@ main() {
   work=
   again=
   user=$PWD
-  # By hand, the script is called in or by the path of the plugin's folder.
-  plugin=${HELM_PLUGIN_DIR:-$(dirname -- "$0")}
+  # Helm calls the script by the path that it has for the plugin, which is a link where it was told a local folder.
+  plugin=$(dirname -- "$0")
   linked=
   if [ -L "${plugin%/}" ]; then
     linked=yes

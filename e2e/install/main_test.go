@@ -187,9 +187,10 @@ func (s *site) buildArgs() []string {
 	return strings.Split(strings.TrimSpace(string(content)), "\n")
 }
 
-// command is the script in the user's folder, yet to be started.
+// command is the script in the user's folder, yet to be started, as plugin.yaml has it, or by hand.
 func (s *site) command() *exec.Cmd {
-	c := exec.Command(s.shell[0], append(s.shell[1:], filepath.Join(s.plugin, "install-binary.sh"))...)
+	folder := cmp.Or(s.env["HELM_PLUGIN_DIR"], s.plugin)
+	c := exec.Command(s.shell[0], append(s.shell[1:], filepath.Join(folder, "install-binary.sh"))...)
 	c.Dir = s.cwd
 	for name, value := range s.env {
 		c.Env = append(c.Env, name+"="+value)

@@ -926,14 +926,31 @@ func listing(t *testing.T, folder string) []string {
 	return names
 }
 
-// TestByHand: without Helm, the script installs into the folder that it's in.
+// TestByHand: without Helm, the script installs into the folder that it's in, by whatever path it's called, and though the
+// environment still has the folder of another plugin, or of another copy of this one.
 func TestByHand(t *testing.T) {
 	t.Parallel()
 	inEveryShell(t, func(t *testing.T, s *site) {
 		s.released(t)
+		other := filepath.Join(s.env["HOME"], "another copy")
+		must(t, os.CopyFS(other, os.DirFS(s.plugin)))
+		before := listing(t, other)
 		delete(s.env, "HELM_PLUGIN_DIR")
-		s.install()
-		s.wantBinary(program(version, here))
+		for _, path := range []string{"install-binary.sh", "./install-binary.sh", filepath.Join("..", filepath.Base(s.plugin), "install-binary.sh"), filepath.Join(s.plugin, "install-binary.sh")} {
+			s.installOld()
+			c := exec.Command(s.shell[0], append(s.shell[1:], path)...)
+			c.Dir, c.Env = s.plugin, append(s.command().Env, "HELM_PLUGIN_DIR="+other)
+			if got := run(t, c); got.code != 0 {
+				t.Fatal(got)
+			}
+			s.wantTidy()
+			if got := s.binary(); got != program(version, here) {
+				t.Errorf("by %s, the binary is %q", path, got)
+			}
+		}
+		if after := listing(t, other); !slices.Equal(before, after) {
+			t.Errorf("another folder has changed from %q to %q", before, after)
+		}
 	})
 }
 
@@ -1153,7 +1170,7 @@ func TestQuotedCommand(t *testing.T) {
 		got := s.fail("Then run: sh '")
 		_, command, _ := strings.Cut(got.stderr, "Then run: ")
 		s.toolchain()
-		c := exec.Command(s.shell[0], append(s.shell[1:], "-c", strings.Replace(strings.TrimSpace(command), "sh ", "sh() { . \"$1\"; }; sh ", 1))...)
+		c := exec.Command(s.shell[0], append(s.shell[1:], "-c", "sh() { "+strings.Join(s.shell, " ")+" \"$@\"; }; "+strings.TrimSpace(command))...)
 		c.Dir, c.Env = s.cwd, s.command().Env
 		if got := run(t, c); got.code != 0 {
 			t.Fatal(got)
