@@ -146,7 +146,10 @@ function Assert-Cosign([string] $identity) {
         if ($used -match '^([0-2]\.|3\.0\.[0-4]$)') {
             Deny "cosign is $used here, which is too old to check a release; nothing was installed. Install cosign 3.0.5 or newer."
         }
-        Deny "cosign doesn't confirm that $checksums was signed by $identity, so nothing was installed. What it has said is above. If it couldn't reach sigstore's servers, let it. Otherwise the release may have been tampered with: tell the plugin's maintainers."
+        # A signature has the letters of the repository's name as they are on GitHub, which takes any case of them.
+        $advice = ''
+        if ($identity -notlike "$pluginHome/*") { $advice = "If that isn't how GitHub writes the fork's name, install it by the name as it is there. " }
+        Deny "cosign doesn't confirm that $checksums was signed by $identity, so nothing was installed. What it has said is above. ${advice}If it couldn't reach sigstore's servers, let it. Otherwise the release may have been tampered with: tell the plugin's maintainers."
     }
     Write-Host "${checksums}: cosign confirms the signature by $identity."
 }
@@ -215,22 +218,26 @@ function Get-Release([string] $version, [string] $platform, [string] $repository
 
     # One that is missing is no reason to go on without: who can change a release can take it away.
     $checked, $confirmed = $false, $false
+    # The plugin's home signs by nothing else, so there another signature is somebody else's.
+    $byGPG = $repository -ne $pluginHome -or ($env:HELM_PARALLEL_HOOKS_BASE_URL -and -not $archive)
+    $means = 'cosign 3.0.5 or newer on the PATH'
+    if ($byGPG) { $means = 'cosign 3.0.5 or newer on the PATH, or gpg and a key that you trust' }
     if ((Test-Program 'cosign') -and (Get-File $release $bundle)) {
         Assert-Cosign (Get-Identity $repository $version)
         $checked, $confirmed = $true, $true
     }
-    if ((Test-Program 'gpg') -and (Get-File $release $signature)) {
+    if ($byGPG -and (Test-Program 'gpg') -and (Get-File $release $signature)) {
         $checked = $true
         if (Test-GPG) { $confirmed = $true }
     }
     if (-not $confirmed) {
         if ($required) {
-            Deny "nothing confirms a signature of $checksums in $($release.Place), and HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE is 1, so nothing was installed. It takes a release that is signed, and cosign 3.0.5 or newer on the PATH, or gpg and a key that you trust."
+            Deny "nothing confirms a signature of $checksums in $($release.Place), and HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE is 1, so nothing was installed. It takes a release that is signed, and $means."
         }
         if ((Test-Program 'cosign') -and -not $unsigned) {
             Deny "there's no $bundle in $($release.Place), though releases are signed, so nothing was installed. Somebody may have taken it away. If this is a mirror or a fork that doesn't sign, set HELM_PARALLEL_HOOKS_UNSIGNED=1."
         }
-        if (-not $checked) { Write-Host "${checksums}: no signature was checked; that takes cosign or gpg, and one that's published." }
+        if (-not $checked) { Write-Host "${checksums}: no signature was checked; that takes one that's published, and $means." }
     }
 
     $wanted = @($lines | Where-Object { $_.Substring(66) -ceq $asset } | ForEach-Object { $_.Substring(0, 64) })

@@ -194,17 +194,17 @@ repository() {
   printf 'https://%s/%s\n' "$host" "$path"
 }
 
+# is_home says whether this is a clone of the plugin's home. GitHub takes any case of letters.
+is_home() {
+  [ "$(printf %s "$repository" | tr '[:upper:]' '[:lower:]')" = "$home" ]
+}
+
 # identity prints who signs the releases: the workflow of the repository that this is a clone of, on GitHub, or of the
 # plugin's home, whose releases a mirror carries.
 identity() {
   signer=$home
   case $repository in
-    https://github.com/*)
-      # GitHub takes any case of letters, the signature has the true one.
-      if [ "$(printf %s "$repository" | tr '[:upper:]' '[:lower:]')" != "$home" ]; then
-        signer=$repository
-      fi
-      ;;
+    https://github.com/*) is_home || signer=$repository ;;
   esac
   printf '%s/.github/workflows/release.yaml@refs/tags/v%s\n' "$signer" "$version"
 }
@@ -387,8 +387,13 @@ check_cosign() {
           "Install cosign 3.0.5 or newer."
         ;;
     esac
+    # A signature has the letters of the repository's name as they are on GitHub, which takes any case of them.
+    case $signer in
+      "$home"/*) ;;
+      *) set -- "If that isn't how GitHub writes the fork's name, install it by the name as it is there." ;;
+    esac
     fail "cosign doesn't confirm that $checksums was signed by" "  $signer" \
-      "so nothing was installed. What it has said is above. If it couldn't reach sigstore's servers, let it, or read" \
+      "so nothing was installed. What it has said is above." "$@" "If it couldn't reach sigstore's servers, let it, or read" \
       "docs/install.md on how to do without a network. Otherwise the release may have been tampered with: tell the" \
       "plugin's maintainers."
   fi
@@ -438,7 +443,14 @@ check_gpg() {
 check_signatures() {
   checked=
   confirmed=
-  for tool in cosign gpg; do
+  tools='cosign gpg'
+  means='cosign 3.0.5 or newer on the PATH, or gpg and a key that you trust'
+  # The plugin's home signs by nothing else, so there another signature is somebody else's.
+  if is_home && { [ -n "$archive" ] || [ -z "${HELM_PARALLEL_HOOKS_BASE_URL:-}" ]; }; then
+    tools=cosign
+    means='cosign 3.0.5 or newer on the PATH'
+  fi
+  for tool in $tools; do
     has "$tool" || continue
     file=$bundle
     [ "$tool" = cosign ] || file=$signature
@@ -456,13 +468,13 @@ check_signatures() {
   [ -z "$confirmed" ] || return 0
   if [ "$required" = 1 ]; then
     fail "nothing confirms a signature of $checksums in $place, and HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE is 1, so nothing was installed." \
-      "It takes a release that is signed, and cosign 3.0.5 or newer on the PATH, or gpg and a key that you trust."
+      "It takes a release that is signed, and $means."
   fi
   if has cosign && [ "$unsigned" != 1 ]; then
     fail "there's no $bundle in $place, though releases are signed, so nothing was installed." \
       "Somebody may have taken it away. If this is a mirror or a fork that doesn't sign, set HELM_PARALLEL_HOOKS_UNSIGNED=1."
   fi
-  [ -n "$checked" ] || say "$checksums: no signature was checked; that takes cosign or gpg, and one that's published."
+  [ -n "$checked" ] || say "$checksums: no signature was checked; that takes one that's published, and $means."
 }
 
 # get_release puts the release's binary, verified, into the temporary folder. It fails and sets why where it can't be

@@ -117,6 +117,90 @@ func TestCosignRefuses(t *testing.T) {
 	})
 }
 
+// TestForksName: GitHub finds a fork by any case of letters, and the signature has one; so that's a reason for cosign not to
+// confirm, but not where the plugin's home is written in another case, which is known.
+func TestForksName(t *testing.T) {
+	t.Parallel()
+	const advice = "If that isn't how GitHub writes the fork's name, install it by the name as it is there."
+	for from, want := range map[string]bool{"https://github.com/some-one/fork": true, strings.ToUpper(origin[:19]) + origin[19:]: false, origin: false, "/srv/git/mirror": false} {
+		t.Run(strings.ReplaceAll(from, "/", "|"), func(t *testing.T) {
+			inEveryShell(t, func(t *testing.T, s *site) {
+				s.cloneOf(from)
+				p := s.released(t)
+				p.put(version, "checksums.txt.sigstore.json", []byte("{}"))
+				s.cosign(false, true)
+				got := s.fail("cosign doesn't confirm", "If it couldn't reach sigstore's servers")
+				if strings.Contains(got.stderr, advice) != want {
+					t.Errorf("the advice is given: %v, want %v: %v", !want, want, got)
+				}
+			})
+		})
+	}
+}
+
+// TestHomeSignsByCosign: of a release of the plugin's home no other signature counts, be it by a key that the user trusts;
+// of a mirror's it does.
+func TestHomeSignsByCosign(t *testing.T) {
+	t.Parallel()
+	maker := newKeyring(t)
+	maker.generate("maker")
+	files := map[string][]byte{asset(version, here): pack(t, contents(version, here, program(version, here)))}
+	files["checksums.txt"] = sums(files)
+	files["checksums.txt.asc"] = maker.sign(files["checksums.txt"])
+	for _, test := range []struct {
+		name, origin string
+		mirror       bool // whether one is set
+		file         bool // whether the archive is one
+		taken        bool // whether the signature counts
+	}{
+		{name: "home", origin: origin},
+		{name: "home in another case", origin: "https://github.com/Helm-Parallel-Hooks/helm-parallel-hooks.git"},
+		{name: "home, from a file", origin: origin, file: true},
+		{name: "home, from a file, with a mirror besides", origin: origin, mirror: true, file: true},
+		{name: "home, from a mirror", origin: origin, mirror: true, taken: true},
+		{name: "a fork", origin: "https://github.com/some-one/fork", taken: true},
+		{name: "a fork, from a file", origin: "https://github.com/some-one/fork", file: true, taken: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inEveryShell(t, func(t *testing.T, s *site) {
+				s.cloneOf(test.origin)
+				s.env["GNUPGHOME"] = maker.home
+				s.env["HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE"] = "1"
+				s.link("gpg")
+				s.cosign(true, true)
+				folder := t.TempDir()
+				for name, content := range files {
+					must(t, os.WriteFile(filepath.Join(folder, name), content, 0o644))
+				}
+				// It answers for every server.
+				s.program("curl", `while [ "$1" != --output ]; do shift; done
+case $3 in */v1.2.3/*) cp '`+folder+`'/"${3##*/}" "$2" 2>/dev/null && exit ;; esac; printf 404; exit 22`)
+				if test.mirror {
+					s.env["HELM_PARALLEL_HOOKS_BASE_URL"] = "https://mirror.invalid"
+				}
+				if test.file {
+					s.env["HELM_PARALLEL_HOOKS_ARCHIVE"] = filepath.Join(folder, asset(version, here))
+				}
+				s.installOld()
+				if test.taken {
+					wantWords(t, s.install().stdout, "gpg confirms the signature")
+					s.wantBinary(program(version, here))
+					return
+				}
+				got := s.fail("nothing confirms a signature of checksums.txt")
+				refuseWords(t, got.stderr, "gpg")
+				delete(s.env, "HELM_PARALLEL_HOOKS_REQUIRE_SIGNATURE")
+				s.fail("there's no checksums.txt.sigstore.json")
+				s.wantBinary(oldBinary)
+				// Where cosign isn't there, it counts for nothing either.
+				s.remove("cosign")
+				refuseWords(t, s.install().stdout, "gpg")
+				s.wantBinary(program(version, here))
+			})
+		})
+	}
+}
+
 // TestUnsigned: who can change a release can take its signature away, so where cosign could check it, one without is
 // installed only if the user has said so. One whose signature can't be had just now is not installed at all.
 func TestUnsigned(t *testing.T) {
