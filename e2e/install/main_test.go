@@ -63,6 +63,7 @@ func inEveryShell(t *testing.T, test func(t *testing.T, s *site)) {
 // on the PATH.
 type site struct {
 	*testing.T
+	dir    string // with all of it
 	shell  []string
 	plugin string // the plugin's folder
 	cwd    string // the user's
@@ -87,6 +88,7 @@ func newSite(t *testing.T, shell []string) *site {
 	dir := t.TempDir()
 	s := &site{
 		T:      t,
+		dir:    dir,
 		shell:  slices.Clone(shell),
 		plugin: filepath.Join(dir, "my plugins", "helm-parallel-hooks"),
 		cwd:    filepath.Join(dir, "the user's folder"),

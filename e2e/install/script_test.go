@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -898,6 +899,50 @@ func TestUnwritable(t *testing.T) {
 				wantWords(t, got.stderr, test.want)
 				if after := listing(t, s.plugin); !slices.Equal(before, after) {
 					t.Errorf("the folder has changed from %q to %q", before, after)
+				}
+			})
+		})
+	}
+}
+
+// TestReadOnlyFolder: whoever may not write to the plugin's folder, which root always may, is told so, and what is there
+// stays.
+func TestReadOnlyFolder(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		folder string
+		want   string
+	}{
+		"the plugin's": {"", "can't make the folder"},
+		"the binary's": {"bin", "can't write to the folder"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inEveryShell(t, func(t *testing.T, s *site) {
+				p := s.released(t)
+				s.toolchain()
+				if test.folder != "" {
+					s.installOld()
+				}
+				folder := filepath.Join(s.plugin, test.folder)
+				must(t, os.Chmod(folder, 0o555))
+				t.Cleanup(func() { _ = os.Chmod(folder, 0o755) })
+				before := listing(t, s.plugin)
+				c := s.command()
+				if os.Geteuid() == 0 {
+					c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+					// A test's own folder is nobody else's.
+					must(t, os.Chmod(filepath.Dir(s.dir), 0o755))
+				}
+				got := run(t, c)
+				if got.code != 1 {
+					t.Fatalf("the exit code is %d, want 1: %v", got.code, got)
+				}
+				wantWords(t, got.stderr, test.want, "Then run: sh '"+s.plugin+"/install-binary.sh'")
+				if after := listing(t, s.plugin); !slices.Equal(before, after) {
+					t.Errorf("the folder has changed from %q to %q", before, after)
+				}
+				if asked := p.seen(); len(asked) > 0 {
+					t.Errorf("requests: %q, want none", asked)
 				}
 			})
 		})
