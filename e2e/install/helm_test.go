@@ -1,6 +1,8 @@
 package install
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -57,6 +59,74 @@ func once(build func(*testing.T) string) func(*testing.T) string {
 	}
 }
 
+// distribution is a release for this platform of the plugin as it is here, by the program that makes releases.
+type distribution struct {
+	version string
+	files   map[string][]byte
+}
+
+// distribute makes one, once.
+var distribute = sync.OnceValues(func() (d distribution, err error) {
+	dir, err := os.MkdirTemp("", "distribution-")
+	if err != nil {
+		return d, err
+	}
+	defer os.RemoveAll(dir)
+	// It takes a commit and nothing besides, and what isn't committed yet is tested, too.
+	clone, out := filepath.Join(dir, "clone"), filepath.Join(dir, "out")
+	command := func(folder, name string, args ...string) ([]byte, error) {
+		c := exec.Command(name, args...)
+		c.Dir = folder
+		c.Env = append(os.Environ(), "GOWORK=off", "GIT_AUTHOR_NAME=Test", "GIT_AUTHOR_EMAIL=test@example.invalid", "GIT_COMMITTER_NAME=Test",
+			"GIT_COMMITTER_EMAIL=test@example.invalid")
+		content, err := c.Output()
+		if exit := new(exec.ExitError); errors.As(err, &exit) {
+			err = fmt.Errorf("%q: %w\n%s", c.Args, err, exit.Stderr)
+		}
+		return content, err
+	}
+	listed, err := command(root, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	if err != nil {
+		return d, err
+	}
+	for name := range strings.SplitSeq(strings.TrimRight(string(listed), "\x00"), "\x00") {
+		content, err := os.ReadFile(filepath.Join(root, name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // removed, and not committed yet
+		}
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(filepath.Join(clone, name)), 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(clone, name), content, 0o644)
+		}
+		if err != nil {
+			return d, err
+		}
+	}
+	for _, args := range [][]string{
+		{"git", "init", "-q"},
+		{"git", "add", "-A"},
+		{"git", "-c", "commit.gpgsign=false", "commit", "-q", "--no-verify", "-m", "Test"},
+		{"go", "-C", filepath.Join(root, "tools", "release"), "run", ".", "-root", clone, "-out", out, strings.Replace(here, "_", "/", 1)},
+	} {
+		if _, err := command(clone, args[0], args[1:]...); err != nil {
+			return d, err
+		}
+	}
+	said, err := command(root, "go", "-C", "tools/release", "run", ".", "-root", root, "-version")
+	if err != nil {
+		return d, err
+	}
+	d = distribution{strings.TrimSpace(string(said)), map[string][]byte{}}
+	for _, name := range []string{asset(d.version, here), "checksums.txt"} {
+		if d.files[name], err = os.ReadFile(filepath.Join(out, name)); err != nil {
+			return d, err
+		}
+	}
+	return d, nil
+})
+
 // user is somebody who has a Helm and nothing else of note, and installs the plugin from a repository.
 type user struct {
 	*testing.T
@@ -88,7 +158,7 @@ func newUser(t *testing.T, four bool) *user {
 	}
 	u.source = "file://" + strings.ReplaceAll(u.repository, " ", "%20")
 	u.env = map[string]string{
-		"PATH":            os.Getenv("PATH"),
+		"PATH":            filepath.Join(dir, "path"),
 		"HOME":            u.home,
 		"HELM_DATA_HOME":  filepath.Join(u.home, "helm data"),
 		"HELM_CACHE_HOME": filepath.Join(u.home, "helm cache"), "HELM_CONFIG_HOME": filepath.Join(u.home, "helm config"),
@@ -99,8 +169,12 @@ func newUser(t *testing.T, four bool) *user {
 		"GIT_AUTHOR_NAME": "Test", "GIT_AUTHOR_EMAIL": "test@example.invalid",
 		"GIT_COMMITTER_NAME": "Test", "GIT_COMMITTER_EMAIL": "test@example.invalid",
 	}
-	for _, folder := range []string{u.home, u.cwd, u.repository} {
+	for _, folder := range []string{u.home, u.cwd, u.repository, u.env["PATH"]} {
 		must(t, os.MkdirAll(folder, 0o755))
+	}
+	// No cosign, which might be there on this machine.
+	for _, name := range append([]string{"find", "go", "mktemp", "sh", "sleep"}, usual...) {
+		must(t, os.Symlink(lookUp(t, name), filepath.Join(u.env["PATH"], name)))
 	}
 	u.git("init", "-q", "-b", "main")
 	for _, name := range []string{"plugin.complete", "install-binary.sh", ".gitignore", ".gitattributes"} {
@@ -421,19 +495,29 @@ func TestHelmLinksLocalFolder(t *testing.T) {
 	})
 }
 
-// TestHelmInstallsArchive: the archive of a release is a plugin as well, from a server and, unpacked, from a folder. From
+// wantVersion expects the real plugin, of a version.
+func (u *user) wantVersion(version string) {
+	u.Helper()
+	if got := u.helm("parallel-hooks", "version", "--short"); got.code != 0 || got.stdout != "v"+version+"\n" {
+		u.Errorf("want v%s: %v", version, got)
+	}
+}
+
+// TestHelmInstallsArchive: the archive of a release, as it's made of this very plugin, is a plugin as well, from a server and, unpacked, from a folder. From
 // a server that doesn't call it an archive Helm 3 would clone it.
 func TestHelmInstallsArchive(t *testing.T) {
 	t.Parallel()
 	eachHelm(t, func(t *testing.T, u *user) {
-		name := asset("1.2.3", here)
-		archive := u.archive("1.2.3")
+		d, err := distribute()
+		must(t, err)
+		name := asset(d.version, here)
+		archive := d.files[name]
 		for _, mediaType := range []string{"application/octet-stream", "application/gzip"} {
-			u.page.answer("1.2.3", name, func(w http.ResponseWriter, r *http.Request) {
+			u.page.answer(d.version, name, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", mediaType)
 				serve(archive)(w, r)
 			})
-			got := u.install(u.page.url + "/v1.2.3/" + name)
+			got := u.install(u.page.url + "/v" + d.version + "/" + name)
 			if !u.four && mediaType == "application/octet-stream" {
 				if got.code == 0 {
 					t.Errorf("docs/install.md says that this fails: %v", got)
@@ -442,7 +526,7 @@ func TestHelmInstallsArchive(t *testing.T) {
 				continue
 			}
 			wantWords(t, u.must(got).stdout, "Installed")
-			u.wantPlugin("version 1.2.3 from release")
+			u.wantVersion(d.version)
 			if got := u.helm("plugin", "update", "parallel-hooks"); got.code == 0 {
 				t.Errorf("an archive can be updated: %v", got)
 			}
@@ -454,23 +538,25 @@ func TestHelmInstallsArchive(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(u.home, name), archive, 0o644))
 		u.must(run(t, u.command("tar", "-xzf", filepath.Join(u.home, name), "-C", folder)))
 		u.must(u.install(folder))
-		u.wantPlugin("version 1.2.3 from release")
+		u.wantVersion(d.version)
 	})
 }
 
-// TestHelmWithoutNetwork: behind a wall, the repository comes from a folder and the release from a file.
+// TestHelmWithoutNetwork: behind a wall, the repository comes from a folder and the release, as it's made of this very
+// plugin, from a file.
 func TestHelmWithoutNetwork(t *testing.T) {
 	t.Parallel()
 	eachHelm(t, func(t *testing.T, u *user) {
 		delete(u.env, "HELM_PARALLEL_HOOKS_BASE_URL")
-		name := asset("1.2.3", here)
-		archive := u.archive("1.2.3")
-		for file, content := range map[string][]byte{name: archive, "checksums.txt": sums(map[string][]byte{name: archive})} {
+		d, err := distribute()
+		must(t, err)
+		for file, content := range d.files {
 			must(t, os.WriteFile(filepath.Join(u.home, file), content, 0o644))
 		}
-		u.env["HELM_PARALLEL_HOOKS_ARCHIVE"] = filepath.Join(u.home, name)
+		u.bump(d.version)
+		u.env["HELM_PARALLEL_HOOKS_ARCHIVE"] = filepath.Join(u.home, asset(d.version, here))
 		u.must(u.install(u.source))
-		u.wantPlugin("version 1.2.3 from release")
+		u.wantVersion(d.version)
 	})
 }
 
