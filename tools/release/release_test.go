@@ -5,7 +5,10 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"crypto/sha256"
 	"debug/buildinfo"
+	"debug/elf"
+	"debug/pe"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -68,6 +71,7 @@ func TestReproducible(t *testing.T) {
 		checkLayout(t, first, p, archive)
 		checkSBOM(t, first, p, version, got[stem+".cdx.json"], archive)
 		checkNotices(t, p, archive)
+		checkStripped(t, p, archive)
 	}
 	slices.Sort(want)
 	if !slices.Equal(names(got), want) {
@@ -170,17 +174,21 @@ func dist(t *testing.T, root string, platforms ...string) map[string][]byte {
 
 func names(files map[string][]byte) []string { return slices.Sorted(maps.Keys(files)) }
 
-// checkChecksums has sha256sum say of every file but checksums.txt itself that it's in there, and right.
+// checkChecksums: every file but checksums.txt itself is in there, and right, in the form that sha256sum reads, who says so
+// as well where it is there.
 func checkChecksums(t *testing.T, dir string, files map[string][]byte) {
 	t.Helper()
-	var want strings.Builder
+	var lines, want strings.Builder
 	for _, name := range names(files) {
 		if name != "checksums.txt" {
+			fmt.Fprintf(&lines, "%x  %s\n", sha256.Sum256(files[name]), name)
 			fmt.Fprintf(&want, "%s: OK\n", name)
 		}
 	}
+	if got := string(files["checksums.txt"]); got != lines.String() {
+		t.Errorf("checksums.txt is\n%swant\n%s", got, &lines)
+	}
 	if _, err := exec.LookPath("sha256sum"); err != nil {
-		t.Logf("checksums not checked: %v", err)
 		return
 	}
 	if got := must(t, dir, "sha256sum", "--check", "--strict", "checksums.txt"); got != want.String() {
@@ -336,6 +344,42 @@ func checkNotices(t *testing.T, platform string, archive []member) {
 		if !strings.Contains(text, words) {
 			t.Errorf("%s: %q is not in %s", platform, words, notices)
 		}
+	}
+}
+
+// checkStripped: the binary has no table of symbols and nothing for a debugger, which would make it half as large again.
+func checkStripped(t *testing.T, platform string, archive []member) {
+	t.Helper()
+	path := binaryOf(t, archive)
+	var sections []string
+	symbols := 0
+	switch {
+	case strings.HasPrefix(platform, "windows/"):
+		file, err := pe.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		for _, s := range file.Sections {
+			if s.Name != ".symtab" { // where there's always a table, which is empty then
+				sections = append(sections, s.Name)
+			}
+		}
+		symbols = len(file.Symbols)
+	case strings.HasPrefix(platform, "darwin/"):
+		return // whose linker needs symbols
+	default:
+		file, err := elf.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		for _, s := range file.Sections {
+			sections = append(sections, s.Name)
+		}
+	}
+	if len(sections) == 0 || symbols > 0 || slices.ContainsFunc(sections, func(name string) bool { return name == ".symtab" || strings.Contains(name, "debug") }) {
+		t.Errorf("%s: the binary isn't stripped: %d symbols, sections %q", platform, symbols, sections)
 	}
 }
 
