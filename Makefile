@@ -6,19 +6,20 @@ export GOWORK := off
 # Version control stamps would only make a clone inside another repository fail.
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -buildvcs=false)
 
-BIN := $(CURDIR)/.cache/bin
+# Not an absolute path: make takes a space in the name of a target for the end of it.
+BIN := .cache/bin
 # KUBERNETES is the minor version of the control plane: one that e2e/build has a folder for.
 KUBERNETES ?= 1.36
 OTHER := $(if $(filter-out 1.36,$(KUBERNETES)),kubernetes-$(KUBERNETES))
 PROGRAMS := $(addprefix $(BIN)/$(OTHER:%=%/),kube-apiserver kube-controller-manager kube-scheduler)
-export E2E_KUBERNETES := $(OTHER:%=$(BIN)/%)
+export E2E_KUBERNETES := $(OTHER:%=$(CURDIR)/$(BIN)/%)
 BINARIES := $(PROGRAMS) $(BIN)/etcd $(BIN)/kwok $(BIN)/helm $(BIN)/helm4
 
 # The race detector needs a C compiler, the only thing here that Go does not bring along.
 RACE := $(if $(shell command -v $(firstword $(shell go env CC))),-race)
-STATICCHECK := go tool -modfile=$(CURDIR)/tools/go.mod staticcheck
-SHFMT := go tool -modfile=$(CURDIR)/tools/go.mod shfmt -i 2 -ci
-ACTIONLINT := go tool -modfile=$(CURDIR)/tools/go.mod actionlint
+STATICCHECK := go tool -modfile="$(CURDIR)/tools/go.mod" staticcheck
+SHFMT := go tool -modfile="$(CURDIR)/tools/go.mod" shfmt -i 2 -ci
+ACTIONLINT := go tool -modfile="$(CURDIR)/tools/go.mod" actionlint
 # shfmt finds scripts by name and by first line, but looks into no hidden folder.
 SCRIPTS := . .ci/newest .ci/packages .ci/run plugin.complete
 
@@ -44,7 +45,7 @@ build: ## Build the plugin's binary, bin/helm-parallel-hooks.
 # PLATFORMS names some of them, such as "linux/amd64 windows/arm64".
 dist: ## Build the archives of a release, for all platforms, from the commit: dist/.
 	rm -rf dist
-	go -C tools/release run . -root $(CURDIR) -out $(CURDIR)/dist $(PLATFORMS)
+	go -C tools/release run . -root "$(CURDIR)" -out "$(CURDIR)/dist" $(PLATFORMS)
 
 unit: ## Run the quick tests.
 	go test ./...
@@ -88,12 +89,12 @@ MODULE = $(shell go list -m)
 # An input that fails goes to the testdata of its package, and is to be kept there.
 fuzz: ## Fuzz each target for FUZZTIME, 30s by default.
 	@for package in hooks internal/display internal/helm3 internal/lint internal/report; do \
-		cache=$(CURDIR)/.cache/fuzz/$$package; \
-		go test -c -gcflags='$(MODULE)/...=-d=libfuzzer' -o $$cache/fuzz.test ./$$package || exit 1; \
-		for target in $$($$cache/fuzz.test -test.list '^Fuzz'); do \
+		cache="$(CURDIR)/.cache/fuzz/$$package"; \
+		go test -c -gcflags='$(MODULE)/...=-d=libfuzzer' -o "$$cache/fuzz.test" ./$$package || exit 1; \
+		for target in $$("$$cache/fuzz.test" -test.list '^Fuzz'); do \
 			echo "$$target in $$package, for $(FUZZTIME)"; \
-			(cd $$package && $$cache/fuzz.test -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) \
-				-test.fuzzminimizetime 200x -test.fuzzcachedir $$cache) || exit 1; \
+			(cd $$package && "$$cache/fuzz.test" -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) \
+				-test.fuzzminimizetime 200x -test.fuzzcachedir "$$cache") || exit 1; \
 		done; \
 	done
 
@@ -113,14 +114,14 @@ soak: $(BINARIES) ## Run 2000 hooks in a release, ten releases side by side and 
 
 # BENCH_KUBECONFIG names another cluster to use, ROWS the rows to measure, as a regular expression, REPEAT how often.
 bench: $(if $(BENCH_KUBECONFIG),$(BIN)/helm,$(BINARIES)) ## Compare the plugin with helm and with the floor; writes docs/benchmarks.md.
-	@go -C e2e build -o $(BIN)/bench ./bench
+	@go -C e2e build -o "$(CURDIR)/$(BIN)/bench" ./bench
 	@exec $(BIN)/bench -rows '$(value ROWS)' $(if $(REPEAT),-repeat $(REPEAT))
 
 binaries: $(BINARIES) ## Build the control plane and helm.
 
 # DEMO_KUBECONFIG names another cluster to use.
 demo: $(if $(DEMO_KUBECONFIG),$(BIN)/helm,$(filter-out $(BIN)/helm4,$(BINARIES))) ## Install a chart with and without parallel hooks and compare.
-	@go -C e2e build -o $(BIN)/demo ./demo
+	@go -C e2e build -o "$(CURDIR)/$(BIN)/demo" ./demo
 	@exec $(BIN)/demo
 
 clean: ## Remove all that was built here.
@@ -131,17 +132,17 @@ $(PROGRAMS): FOLDER = $(or $(OTHER),kubernetes)
 $(PROGRAMS): VERSION = $(call pinned,$(FOLDER),k8s.io/kubernetes)
 $(PROGRAMS): e2e/build/$(or $(OTHER),kubernetes)/go.mod
 	@echo "Building $(@F) $(VERSION). The first time: 10 minutes for all of Kubernetes."
-	@go -C e2e/build/$(FOLDER) build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) -X k8s.io/component-base/version.gitMajor=$(call part,1,$(VERSION)) -X k8s.io/component-base/version.gitMinor=$(call part,2,$(VERSION))" -o $@ k8s.io/kubernetes/cmd/$(@F)
+	@go -C e2e/build/$(FOLDER) build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) -X k8s.io/component-base/version.gitMajor=$(call part,1,$(VERSION)) -X k8s.io/component-base/version.gitMinor=$(call part,2,$(VERSION))" -o "$(CURDIR)/$@" k8s.io/kubernetes/cmd/$(@F)
 	@touch $@
 
 $(BIN)/etcd: e2e/build/etcd/go.mod
 	@echo "Building etcd $(call pinned,etcd,go.etcd.io/etcd/server/v3). The first time: 2 minutes."
-	@go -C e2e/build/etcd build -trimpath -ldflags "-s -w" -o $@ go.etcd.io/etcd/server/v3
+	@go -C e2e/build/etcd build -trimpath -ldflags "-s -w" -o "$(CURDIR)/$@" go.etcd.io/etcd/server/v3
 	@touch $@
 
 $(BIN)/kwok: e2e/build/kwok/go.mod
 	@echo "Building kwok $(call pinned,kwok,sigs.k8s.io/kwok). The first time: 4 minutes."
-	@go -C e2e/build/kwok build -trimpath -ldflags "-s -w" -o $@ sigs.k8s.io/kwok/cmd/kwok
+	@go -C e2e/build/kwok build -trimpath -ldflags "-s -w" -o "$(CURDIR)/$@" sigs.k8s.io/kwok/cmd/kwok
 	@touch $@
 
 # As in Helm's own builds, templates that are rendered without a cluster see the Kubernetes version of client-go.
@@ -149,12 +150,12 @@ $(BIN)/helm: VERSION = $(call pinned,helm,helm.sh/helm/v3)
 $(BIN)/helm: MINOR = $(call part,2,$(call pinned,helm,k8s.io/client-go))
 $(BIN)/helm: e2e/build/helm/go.mod
 	@echo "Building helm $(VERSION). The first time: 2 minutes."
-	@go -C e2e/build/helm build -trimpath -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=$(VERSION) $(foreach package,lint/rules chartutil,-X helm.sh/helm/v3/pkg/$(package).k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/$(package).k8sVersionMinor=$(MINOR))" -o $@ helm.sh/helm/v3/cmd/helm
+	@go -C e2e/build/helm build -trimpath -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=$(VERSION) $(foreach package,lint/rules chartutil,-X helm.sh/helm/v3/pkg/$(package).k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/$(package).k8sVersionMinor=$(MINOR))" -o "$(CURDIR)/$@" helm.sh/helm/v3/cmd/helm
 	@touch $@
 
 # Helm 4 finds out for itself which client-go it was built with.
 $(BIN)/helm4: VERSION = $(call pinned,helm4,helm.sh/helm/v4)
 $(BIN)/helm4: e2e/build/helm4/go.mod
 	@echo "Building helm $(VERSION). The first time: 4 minutes."
-	@go -C e2e/build/helm4 build -trimpath -ldflags "-s -w -X helm.sh/helm/v4/internal/version.version=$(VERSION)" -o $@ helm.sh/helm/v4/cmd/helm
+	@go -C e2e/build/helm4 build -trimpath -ldflags "-s -w -X helm.sh/helm/v4/internal/version.version=$(VERSION)" -o "$(CURDIR)/$@" helm.sh/helm/v4/cmd/helm
 	@touch $@

@@ -442,6 +442,23 @@ func TestNoCommit(t *testing.T) {
 	}
 }
 
+// TestMakefile: make gives this program what it's to build and where, in any folder.
+func TestMakefile(t *testing.T) {
+	for _, name := range []string{"a", "with a space"} {
+		root := clone(t, name, 0o755, 0o644)
+		cmd := exec.Command("make", "dist", "PLATFORMS=linux/amd64 plan9/amd64")
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "MAKEFLAGS=")
+		out, err := cmd.CombinedOutput()
+		if want := `"plan9/amd64" is no platform of a release`; err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("make dist in a folder %q: got error %v, want one that says %q:\n%s", name, err, want, out)
+		}
+		if strings.Contains(string(out), "warning: ") || strings.Contains(string(out), "more than once") {
+			t.Errorf("in a folder %q, make warns of its own file:\n%s", name, out)
+		}
+	}
+}
+
 // TestLeftovers: archives of an earlier build don't get among those of this one.
 func TestLeftovers(t *testing.T) {
 	out := t.TempDir()
