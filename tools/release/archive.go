@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
 	"errors"
@@ -30,9 +31,12 @@ var packed = []struct {
 	{"plugin.yaml", 0o644},
 }
 
-// writeArchive packs a binary, the licences of what it's made of, and what Helm needs around it. Names are as Helm 3 wants them when it's given the
-// archive's URL: no folder around all, no "./" before a name, and each folder before its files.
-func writeArchive(path, root, binary, licences string, made date) (err error) {
+// home is where the files of a version are that an archive doesn't have.
+const home = "https://github.com/helm-parallel-hooks/helm-parallel-hooks/blob/v"
+
+// writeArchive packs a binary, the licences of what it's made of, and what Helm needs around it. Names are as Helm 3 wants
+// them when it's given the archive's URL: no folder around all, no "./" before a name, and each folder before its files.
+func writeArchive(path, root, binary, licences string, of commit) (err error) {
 	file, err := os.Create(path)
 	if err != nil {
 		return err
@@ -43,25 +47,32 @@ func writeArchive(path, root, binary, licences string, made date) (err error) {
 		return err
 	}
 	archive := tar.NewWriter(compressed)
-	for _, of := range packed {
-		if err := addFile(archive, of.name, filepath.Join(root, of.name), of.mode, made); err != nil {
+	for _, file := range packed {
+		content, err := os.ReadFile(filepath.Join(root, file.name))
+		if err != nil {
+			return err
+		}
+		if filepath.Ext(file.name) == ".md" {
+			content = []byte(linked(string(content), home+of.version))
+		}
+		if err := add(archive, file.name, bytes.NewReader(content), int64(len(content)), file.mode, of.date); err != nil {
 			return err
 		}
 	}
-	if err := addFile(archive, notices, licences, 0o644, made); err != nil {
+	if err := addFile(archive, notices, licences, 0o644, of.date); err != nil {
 		return err
 	}
-	folder := &tar.Header{Format: tar.FormatUSTAR, Typeflag: tar.TypeDir, Name: "bin/", Mode: 0o755, ModTime: made.Time}
+	folder := &tar.Header{Format: tar.FormatUSTAR, Typeflag: tar.TypeDir, Name: "bin/", Mode: 0o755, ModTime: of.date.Time}
 	if err := archive.WriteHeader(folder); err != nil {
 		return err
 	}
-	if err := addFile(archive, "bin/"+filepath.Base(binary), binary, 0o755, made); err != nil {
+	if err := addFile(archive, "bin/"+filepath.Base(binary), binary, 0o755, of.date); err != nil {
 		return err
 	}
 	return errors.Join(archive.Close(), compressed.Close())
 }
 
-// addFile adds a file that belongs to nobody in particular.
+// addFile adds a file as it is.
 func addFile(archive *tar.Writer, name, path string, mode int64, made date) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -72,11 +83,16 @@ func addFile(archive *tar.Writer, name, path string, mode int64, made date) erro
 	if err != nil {
 		return err
 	}
-	header := &tar.Header{Format: tar.FormatUSTAR, Typeflag: tar.TypeReg, Name: name, Mode: mode, ModTime: made.Time, Size: info.Size()}
+	return add(archive, name, file, info.Size(), mode, made)
+}
+
+// add adds a file that belongs to nobody in particular.
+func add(archive *tar.Writer, name string, content io.Reader, size, mode int64, made date) error {
+	header := &tar.Header{Format: tar.FormatUSTAR, Typeflag: tar.TypeReg, Name: name, Mode: mode, ModTime: made.Time, Size: size}
 	if err := archive.WriteHeader(header); err != nil {
 		return err
 	}
-	_, err = io.Copy(archive, file)
+	_, err := io.Copy(archive, content)
 	return err
 }
 

@@ -76,7 +76,7 @@ func run(stdout io.Writer, root, out string, names []string) error {
 		if err := os.WriteFile(licences, noticesOf(parts), 0o644); err != nil {
 			return err
 		}
-		if err := writeArchive(filepath.Join(out, archive), root, binary, licences, commit.date); err != nil {
+		if err := writeArchive(filepath.Join(out, archive), root, binary, licences, commit); err != nil {
 			return fmt.Errorf("writing %s: %w", archive, err)
 		}
 		if err := writeSBOM(filepath.Join(out, list), binary, parts, commit); err != nil {

@@ -25,6 +25,11 @@ var definition = regexp.MustCompile(`^\[[^\]]*\]: `)
 // toFile is a link to a file of the repository, which has neither a scheme nor leads within the page.
 var toFile = regexp.MustCompile(`\]\(([^):#][^):]*)\)`)
 
+// linked returns a page with its links to files made links below a URL.
+func linked(page, url string) string {
+	return toFile.ReplaceAllString(page, "]("+strings.TrimSuffix(url, "/")+"/$1)")
+}
+
 // printNotes prints what stands below the heading of this version in the changelog, without the heading.
 func printNotes(stdout io.Writer, root, url string) error {
 	version, err := readVersion(filepath.Join(root, "plugin.yaml"))
@@ -45,7 +50,7 @@ func printNotes(stdout io.Writer, root, url string) error {
 			within = false
 		case within:
 			// On a release's page, a link would lead somewhere below that page.
-			notes.WriteString(toFile.ReplaceAllString(line, "]("+strings.TrimSuffix(url, "/")+"/$1)"))
+			notes.WriteString(linked(line, url))
 		}
 	}
 	if len(bytes.TrimSpace(notes.Bytes())) == 0 {

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -68,7 +69,7 @@ func TestReproducible(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s.tar.gz: %v", stem, err)
 		}
-		checkLayout(t, first, p, archive)
+		checkLayout(t, first, p, version, archive)
 		checkSBOM(t, first, p, version, got[stem+".cdx.json"], archive)
 		checkNotices(t, p, archive)
 		checkStripped(t, p, archive)
@@ -228,7 +229,7 @@ func unpack(archive []byte) ([]member, error) {
 }
 
 // checkLayout: an archive has what Helm and the installer need, under the names that they expect.
-func checkLayout(t *testing.T, root, platform string, archive []member) {
+func checkLayout(t *testing.T, root, platform, version string, archive []member) {
 	t.Helper()
 	binary := "bin/helm-parallel-hooks"
 	if strings.HasPrefix(platform, "windows/") {
@@ -247,6 +248,10 @@ func checkLayout(t *testing.T, root, platform string, archive []member) {
 		if m.Typeflag == tar.TypeDir || m.Name == binary || m.Name == notices {
 			continue
 		}
+		if m.Name == "README.md" {
+			checkLinks(t, root, version, string(m.content))
+			continue
+		}
 		content, err := os.ReadFile(filepath.Join(root, m.Name))
 		if err != nil {
 			t.Error(err)
@@ -257,6 +262,65 @@ func checkLayout(t *testing.T, root, platform string, archive []member) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%s: the archive has\n\t%s\nwant\n\t%s", platform, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
+}
+
+// checkLinks: what the archive's page links to is there, where the archive has it not: on the version's own pages. It says
+// the same as the repository's otherwise.
+func checkLinks(t *testing.T, root, version, page string) {
+	t.Helper()
+	base := "https://github.com/helm-parallel-hooks/helm-parallel-hooks/blob/v" + version + "/"
+	files := 0
+	for _, match := range regexp.MustCompile(`\]\(([^)]*)\)`).FindAllStringSubmatch(page, -1) {
+		name, within := strings.CutPrefix(match[1], base)
+		switch {
+		case within:
+			files++
+			name, _, _ = strings.Cut(name, "#")
+			if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+				t.Errorf("README.md links to %s: %v", match[1], err)
+			}
+		case !strings.HasPrefix(match[1], "https://") && !strings.HasPrefix(match[1], "#"):
+			t.Errorf("README.md links to %s, which the archive doesn't have", match[1])
+		}
+	}
+	if files < 10 {
+		t.Errorf("README.md links to %d files", files)
+	}
+	content, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.ReplaceAll(page, base, ""); got != string(content) {
+		t.Errorf("README.md isn't the repository's otherwise:\n%s", got)
+	}
+}
+
+// TestArchive: an archive has all that it should, whatever the binary is.
+func TestArchive(t *testing.T) {
+	root := clone(t, "a", 0o755, 0o644)
+	made, err := readCommit(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	binary, licences, path := filepath.Join(dir, "helm-parallel-hooks"), filepath.Join(dir, "licences"), filepath.Join(dir, "archive")
+	for _, name := range []string{binary, licences} {
+		if err := os.WriteFile(name, []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := writeArchive(path, root, binary, licences, made); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := unpack(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkLayout(t, root, "linux/amd64", made.version, archive)
 }
 
 // binaryOf writes an archive's binary to a file.
