@@ -54,7 +54,7 @@ unit: ## Run the quick tests.
 vulnerabilities: ## Look for known vulnerabilities in what the plugin calls.
 	go tool -modfile=tools/go.mod govulncheck ./...
 
-lint: ## Check the sources: gofmt, go vet, staticcheck, shfmt, actionlint.
+lint: ## Check the sources: gofmt, go vet, staticcheck, shfmt, shellcheck, actionlint.
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './.cache/*')) && if [ -n "$$unformatted" ]; then \
 		echo "not formatted (make format does it):" >&2; echo "$$unformatted" >&2; exit 1; fi
 	go vet ./...
@@ -65,6 +65,11 @@ lint: ## Check the sources: gofmt, go vet, staticcheck, shfmt, actionlint.
 	cd tools/release && go vet ./...
 	cd tools/release && $(STATICCHECK) ./...
 	$(SHFMT) -d $(SCRIPTS)
+	@if ! command -v shellcheck >/dev/null; then \
+		echo "WARNING: no shellcheck, so the scripts are NOT checked by it. Install it to have them checked." >&2; \
+	else \
+		shellcheck $$(find . -name '*.sh' -not -path './.cache/*') $(filter-out .,$(SCRIPTS)); \
+	fi
 	$(ACTIONLINT) -color $(wildcard .github/workflows/*)
 
 format: ## Format the sources as lint wants them.
