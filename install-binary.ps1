@@ -1,7 +1,8 @@
 # Puts the plugin's binary into the bin folder of the folder that this script is in, on Windows: that of the release which
-# plugin.yaml names, or one built from the source where the release's can't be had. It does what install-binary.sh does,
-# for those who have no sh: Helm's hooks need one, so there "helm plugin install" and "helm plugin update" end with an
-# error after they have fetched the plugin, and this is run by hand:
+# plugin.yaml names, or one built from the source where the release's can't be had. It does what install-binary.sh does, but
+# that a folder that Helm has linked to is like any other. It's for those who have no sh: Helm's hooks need one, so there
+# "helm plugin install" and "helm plugin update" end with an error after they have fetched the plugin, and this is run by
+# hand:
 #
 #   powershell -ExecutionPolicy Bypass -File "$(helm env HELM_PLUGINS)\helm-parallel-hooks\install-binary.ps1"
 #
