@@ -191,6 +191,9 @@ func chartOf(template string) string {
 type tier struct {
 	weight int
 	hooks  []*hooks.Hook
+	// again, of a tier of Jobs and Pods, says that it, or one between it and the one
+	// before, creates an object that a hook of a lower weight has created.
+	again bool
 }
 
 // tiersOf returns the hooks of an event by weight. Unlike in a [hooks.Plan], a hook

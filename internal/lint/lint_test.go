@@ -226,7 +226,8 @@ func TestWhenWhatIsUsedIsThere(t *testing.T) {
 		"higher weight, Pod": {pod("test"), used("test", 3), "error used-before-created Pod/p test 6: has weight 0 and uses ConfigMap/used, which is created by a hook of weight 3 (shop/templates/used.yaml)" + created},
 		"two events": {job("a", "pre-install,pre-upgrade", weight(1), settings), used("pre-upgrade,pre-install", 2),
 			"error used-before-created Job/a pre-install 6: has weight 1 and uses ConfigMap/used, which is created by a hook of weight 2 (shop/templates/used.yaml)" + created},
-		"also of a lower weight": {job("a", "pre-install", weight(1), settings), used("pre-install", 2) + "---\n" + used("pre-install", 0), ""},
+		"also of a lower weight": {job("a", "pre-install", weight(1), settings), used("pre-install", 2) + "---\n" + used("pre-install", 0),
+			"note replaced-object ConfigMap/used pre-install 0: ConfigMap/used is a hook of weight 0 in shop/templates/used.yaml as well: this one deletes it and creates its own\n"},
 		"other event":            {job("a", "pre-install", weight(1), settings), used("post-install", 2), ""},
 		"other namespace":        {strings.Replace(job("a", "pre-install", weight(1), settings), "  name: a\n", "  name: a\n  namespace: far\n", 1), used("pre-install", 2), ""},
 		"the same namespace": {strings.Replace(job("a", "pre-install", weight(1), settings), "  name: a\n", "  name: a\n  namespace: web\n", 1), used("pre-install", 2),
@@ -254,16 +255,33 @@ func TestWhenWhatIsUsedIsThere(t *testing.T) {
 }
 
 func TestSameObjects(t *testing.T) {
-	const message = "ConfigMap/c is a hook of weight 0 in shop/templates/a.yaml as well: they run one after another\n"
+	const (
+		message  = "ConfigMap/c is a hook of weight 0 in shop/templates/a.yaml as well: "
+		replaced = "this one deletes it and creates its own\n"
+		exists   = "this one fails, since it exists already\n"
+		waits    = "they run one after another, and "
+		succeed  = "\nhelm.sh/hook-delete-policy: hook-succeeded"
+	)
+	crd := func(annotations string) string {
+		return strings.Replace(object("CustomResourceDefinition", "c", "test", annotations), "v1", "apiextensions.k8s.io/v1", 1)
+	}
 	for name, test := range map[string]struct{ first, second, want string }{
-		"the same":        {object("ConfigMap", "c", "test", ""), object("ConfigMap", "c", "test,pre-install", ""), "warning same-object ConfigMap/c test 6: " + message},
-		"other weight":    {object("ConfigMap", "c", "test", ""), object("ConfigMap", "c", "test", weight(1)), ""},
+		"the same":                {object("ConfigMap", "c", "test", ""), object("ConfigMap", "c", "test,pre-install", ""), "warning same-object ConfigMap/c test 6: " + message + waits + replaced},
+		"the same, not deleted":   {object("ConfigMap", "c", "test", ""), object("ConfigMap", "c", "test", succeed[1:]), "warning same-object ConfigMap/c test 6: " + message + waits + exists},
+		"other weight":            {object("ConfigMap", "c", "test", ""), object("ConfigMap", "c", "test", weight(1)), "note replaced-object ConfigMap/c test 6: " + message + replaced},
+		"other weight, by policy": {object("ConfigMap", "c", "test", ""), object("ConfigMap", "c", "test", weight(1)+succeed+",before-hook-creation"), "note replaced-object ConfigMap/c test 6: " + message + replaced},
+		"other weight, not deleted": {object("ConfigMap", "c", "test", "helm.sh/hook-delete-policy: hook-succeeded,before-hook-creation"), object("ConfigMap", "c", "test", weight(1)+succeed),
+			"warning same-object ConfigMap/c test 6: " + message + exists},
+		"other weight, a definition": {crd(""), crd(weight(1)),
+			"warning same-object CustomResourceDefinition/c test 6: CustomResourceDefinition/c is a hook of weight 0 in shop/templates/a.yaml as well: " + exists},
+		"three": {object("ConfigMap", "c", "test", ""), object("ConfigMap", "c", "test", weight(2)) + "---\n" + object("ConfigMap", "c", "test", weight(1)),
+			"note replaced-object ConfigMap/c test 0: " + message + replaced + "note replaced-object ConfigMap/c test 0: ConfigMap/c is a hook of weight 1 in shop/templates/b.yaml as well: " + replaced},
 		"other event":     {object("ConfigMap", "c", "test", ""), object("ConfigMap", "c", "pre-install", ""), ""},
 		"other kind":      {object("ConfigMap", "c", "test", ""), object("Secret", "c", "test", ""), ""},
 		"other name":      {object("ConfigMap", "c", "test", ""), object("ConfigMap", "d", "test", ""), ""},
 		"other namespace": {object("ConfigMap", "c", "test", ""), "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  namespace: far\n  annotations:\n    helm.sh/hook: test\n", ""},
 		"no name":         {"apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: c, annotations: {helm.sh/hook: test}}", "apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: c, annotations: {helm.sh/hook: test}}", ""},
-		"in a List":       {"apiVersion: v1\nkind: List\nmetadata: {annotations: {helm.sh/hook: test}}\nitems: [{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}, {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}]", object("ConfigMap", "c", "test", ""), "warning same-object ConfigMap/c test 6: " + message},
+		"in a List":       {"apiVersion: v1\nkind: List\nmetadata: {annotations: {helm.sh/hook: test}}\nitems: [{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}, {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}]", object("ConfigMap", "c", "test", ""), "warning same-object ConfigMap/c test 6: " + message + waits + replaced},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := lines(checked(t, templates{"shop/templates/a.yaml": test.first, "shop/templates/b.yaml": test.second}))
@@ -351,6 +369,31 @@ func TestWeights(t *testing.T) {
 				files[path.Join(folder, "templates", hook+".yaml")] = job(hook, "test", "helm.sh/hook-weight: \""+n+"\"", "")
 			}
 			if got := lines(checked(t, files)); got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+// TestWeightsOfOneObject: what replaces an object, or comes after one that does, can't be
+// of the weight of what has created it.
+func TestWeightsOfOneObject(t *testing.T) {
+	step := func(name string, n int) string { return job(name, "test", weight(n), "") + "---\n" }
+	settings := func(n int) string { return object("ConfigMap", "settings", "test", weight(n)) + "---\n" }
+	const (
+		replaced = "note replaced-object %s test 0: %[1]s is a hook of weight %d in shop/templates/a.yaml as well: this one deletes it and creates its own\n"
+		steps    = "note separate-weights Job/b test %d: weights %s have one Job or Pod each: with one weight they'd run at once, if they don't need one another\n"
+	)
+	for name, test := range map[string]struct{ manifest, want string }{
+		"four steps":                  {step("a", 0) + step("b", 1) + step("c", 2) + step("d", 3), fmt.Sprintf(steps, 20, "0, 1, 2 and 3")},
+		"the last is the first again": {step("a", 0) + step("b", 1) + step("c", 2) + step("a", 3), fmt.Sprintf(replaced, "Job/a", 0)},
+		"setup between is one again":  {settings(-1) + step("a", 0) + step("b", 1) + settings(2) + step("c", 3) + step("d", 4), fmt.Sprintf(replaced, "ConfigMap/settings", -1)},
+		"setup at a weight of its own and of the Job that needs it": {settings(-1) + step("a", 0) + step("b", 1) + settings(2) + step("c", 2) + step("d", 3), fmt.Sprintf(replaced, "ConfigMap/settings", -1)},
+		"four steps after all that is one again":                    {settings(-2) + settings(-1) + step("a", 0) + step("b", 1) + step("c", 2) + step("d", 3), fmt.Sprintf(replaced, "ConfigMap/settings", -2) + fmt.Sprintf(steps, 36, "0, 1, 2 and 3")},
+		"one again at one weight is no matter":                      {settings(-1) + settings(-1) + step("a", 0) + step("b", 1) + step("c", 2) + step("d", 3), "warning same-object ConfigMap/settings test 0: ConfigMap/settings is a hook of weight -1 in shop/templates/a.yaml as well: they run one after another, and this one deletes it and creates its own\n" + fmt.Sprintf(steps, 36, "0, 1, 2 and 3")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := lines(checked(t, templates{"shop/templates/a.yaml": test.manifest})); got != test.want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
 			}
 		})

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"cmp"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -21,32 +22,59 @@ func identityOf(o *unstructured.Unstructured, namespace string) identity {
 var (
 	jobKind = schema.GroupKind{Group: "batch", Kind: "Job"}
 	podKind = schema.GroupKind{Kind: "Pod"}
+
+	definitionKind = schema.GroupKind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}
 )
 
 func groupKind(o *unstructured.Unstructured) schema.GroupKind {
 	return o.GroupVersionKind().GroupKind()
 }
 
-// checkSameObjects looks for hooks that can't run at once since they're one object.
+// checkSameObjects looks for hooks of an event that are one object, of which only the
+// last one is left, if it gets that far.
 func (c *check) checkSameObjects(event hooks.Event, tiers []tier) {
+	last := map[identity]*hooks.Hook{}
 	for _, tier := range tiers {
-		first := map[identity]*hooks.Hook{}
 		for _, h := range tier.hooks {
-			for _, o := range h.Objects {
-				if o.GetName() == "" {
-					continue // with metadata.generateName each is an object of its own
+			for _, id := range identitiesOf(h) {
+				before := last[id]
+				last[id] = h
+				if before == nil || before == h { // a List may hold an object twice
+					continue
 				}
-				id := identityOf(o, h.Namespace)
-				switch before := first[id]; before {
-				case nil:
-					first[id] = h
-				case h: // a List may hold an object twice
-				default:
-					c.add(sameObject, aboutHook(h).at(event), "%s is a hook of weight %d in %s as well: they run one after another", id, tier.weight, before.Path)
+				rule, effect := sameObject, "this one fails, since it exists already"
+				if replaces(h) {
+					effect = "this one deletes it and creates its own"
+					if before.Weight != h.Weight {
+						rule = replacedObject
+					}
 				}
+				if before.Weight == h.Weight {
+					effect = "they run one after another, and " + effect
+				}
+				c.add(rule, aboutHook(h).at(event), "%s is a hook of weight %d in %s as well: %s", id, before.Weight, before.Path, effect)
 			}
 		}
 	}
+}
+
+// identitiesOf names the objects of a hook that others may be as well.
+func identitiesOf(h *hooks.Hook) []identity {
+	var all []identity
+	for _, o := range h.Objects {
+		if o.GetName() != "" { // with metadata.generateName each is an object of its own
+			all = append(all, identityOf(o, h.Namespace))
+		}
+	}
+	return all
+}
+
+// replaces reports whether the hook deletes what is there under its name, as Helm does
+// by policy but never with a definition (pkg/action/hooks.go, deleteHookByPolicy).
+func replaces(h *hooks.Hook) bool {
+	isDefinition := func(o *unstructured.Unstructured) bool { return groupKind(o) == definitionKind }
+	byPolicy := len(h.DeletePolicies) == 0 || slices.Contains(h.DeletePolicies, hooks.DeleteBeforeCreation)
+	return byPolicy && !slices.ContainsFunc(h.Objects, isDefinition)
 }
 
 // checkJobs looks for Jobs that are left to Kubernetes' defaults.

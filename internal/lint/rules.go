@@ -41,7 +41,8 @@ var (
 	numberedNames       = &Rule{"numbered-names", Warning, "Jobs or Pods of one weight have names with numbers that tell an order, and run at once."}
 	usedBeforeInstall   = &Rule{"used-before-install", Warning, "A pre-install hook uses an object that the chart creates only after it."}
 	usedAfterDelete     = &Rule{"used-after-delete", Warning, "A post-delete hook uses an object that has been deleted before it."}
-	sameObject          = &Rule{"same-object", Warning, "Two hooks of one event and weight are the same object, and run one after another."}
+	sameObject          = &Rule{"same-object", Warning, "Two hooks of one event are the same object, so that they don't run at once, or the later one fails."}
+	replacedObject      = &Rule{"replaced-object", Note, "A hook replaces the object of another one, of a lower weight."}
 	noBackoffLimit      = &Rule{"no-backoff-limit", Warning, "A Job has no backoffLimit, so that Kubernetes tries it up to seven times."}
 	noDeadline          = &Rule{"no-deadline", Note, "A Job has no activeDeadlineSeconds, so that it may run on after the operation has given up."}
 	separateWeights     = &Rule{"separate-weights", Note, "Hooks that may have nothing to do with one another have different weights, and never run at once."}
@@ -61,6 +62,7 @@ var Rules = []*Rule{
 	usedBeforeInstall,
 	usedAfterDelete,
 	sameObject,
+	replacedObject,
 	noBackoffLimit,
 	noDeadline,
 	separateWeights,

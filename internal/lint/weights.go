@@ -19,9 +19,21 @@ const ladderLength = 4
 // be seen. Reasons that can't be seen are many, so it's content with two patterns.
 func (c *check) checkWeights(event hooks.Event, tiers []tier) {
 	var work []tier
+	created, again := map[identity]bool{}, false
 	for _, t := range tiers {
+		for _, h := range t.hooks {
+			for _, id := range identitiesOf(h) {
+				again = again || created[id]
+			}
+		}
+		for _, h := range t.hooks {
+			for _, id := range identitiesOf(h) {
+				created[id] = true
+			}
+		}
 		t.hooks = slices.DeleteFunc(slices.Clone(t.hooks), func(h *hooks.Hook) bool { return !h.RunsToCompletion() })
 		if len(t.hooks) > 0 {
+			t.again, again = again, false
 			work = append(work, t)
 		}
 	}
@@ -75,12 +87,13 @@ func saysAfter(h *hooks.Hook) bool {
 	return slices.ContainsFunc(h.Objects, func(o *unstructured.Unstructured) bool { return o.GetAnnotations()[hooks.AfterAnnotation] != "" })
 }
 
-// runs yields the longest runs of neighbouring tiers in which each fits those before.
+// runs yields the longest runs of neighbouring tiers in which each fits those before, and
+// creates nothing that's created before: that has to stay apart.
 func runs(tiers []tier, fits func(before []tier, next tier) bool) func(yield func([]tier) bool) {
 	return func(yield func([]tier) bool) {
 		start := 0
 		for i := 1; i <= len(tiers); i++ {
-			if i < len(tiers) && fits(tiers[start:i], tiers[i]) {
+			if i < len(tiers) && !tiers[i].again && fits(tiers[start:i], tiers[i]) {
 				continue
 			}
 			if !yield(tiers[start:i]) {
