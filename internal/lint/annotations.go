@@ -12,6 +12,7 @@ import (
 
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/releaseutil"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
@@ -73,6 +74,41 @@ func leaves(err error) func(yield func(error) bool) {
 				}
 			}
 		}
+	}
+}
+
+// checkUnread looks for annotations of the plugin in a List, whose own are never read, and
+// those of its members only if there's one: a hook that is several objects has no place
+// for what it's told.
+func (c *check) checkUnread(h *hooks.Hook, manifest string) {
+	var list struct {
+		Items any `json:"items"`
+	}
+	if yaml.Unmarshal([]byte(manifest), &list) != nil {
+		return
+	}
+	_, isList := list.Items.([]any)
+	if !isList && len(h.Objects) == 1 {
+		return
+	}
+	const remedy = "make each object a hook of its own, without a List"
+	tell := func(of string, annotations map[string]any) {
+		for _, key := range slices.Sorted(maps.Keys(annotations)) {
+			if strings.HasPrefix(key, hooks.AnnotationPrefix) {
+				value := fmt.Sprint(annotations[key])
+				c.add(invalidAnnotation, aboutHook(h).annotated(key, value), "%s: %q: isn't read at %s; %s", key, value, of, remedy)
+			}
+		}
+	}
+	written, _ := annotationsOf(manifest)
+	tell("a List", written)
+	if len(h.Objects) == 1 {
+		return
+	}
+	for _, o := range h.Objects {
+		found, _, _ := unstructured.NestedFieldNoCopy(o.Object, "metadata", "annotations")
+		annotations, _ := found.(map[string]any)
+		tell(fmt.Sprintf("%s/%s, which is one of several objects in a List", o.GetKind(), o.GetName()), annotations)
 	}
 }
 

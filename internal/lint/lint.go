@@ -69,6 +69,7 @@ func Check(rel *release.Release, templates map[string]string, sources Sources) (
 		}
 		all = append(all, converted)
 		c.checkHookAnnotations(converted, h.Manifest)
+		c.checkUnread(converted, h.Manifest)
 		c.checkJobs(converted)
 	}
 	if err := c.checkDropped(templates); err != nil {

@@ -89,10 +89,20 @@ func object(kind, name, events, annotations string) string {
 	return text
 }
 
+// list returns a List of ConfigMaps, with its annotations and what stands for their names.
+func list(annotations string, names ...string) string {
+	text := "apiVersion: v1\nkind: List\nmetadata: {name: l, annotations:\n  " + annotations + "}\nitems:\n"
+	for _, name := range names {
+		text += "- {apiVersion: v1, kind: ConfigMap, metadata: {name: " + name + "}}\n"
+	}
+	return text
+}
+
 func weight(n int) string { return fmt.Sprintf("helm.sh/hook-weight: %q", fmt.Sprint(n)) }
 
 const (
 	policies = "before-hook-creation, hook-succeeded, hook-failed"
+	unread   = "; make each object a hook of its own, without a List\n"
 	events   = "pre-install, pre-upgrade, pre-rollback, post-install, post-upgrade, post-rollback, test, pre-delete, post-delete"
 )
 
@@ -110,6 +120,18 @@ other/annotation: x`, ""), ""},
 			`error invalid-annotation Job/a test 7: parallel-hooks/after: "b": no hook of the release is called "b"; must be names of hooks, or Kind/name, separated by commas` + "\n"},
 		"after itself": {job("a", "test", "parallel-hooks/failure: ignore\nparallel-hooks/after: Job/a", ""),
 			`error invalid-annotation Job/a test 8: parallel-hooks/after: "Job/a": names the hook itself; must be other hooks of the same event, of the same weight or a lower one` + "\n"},
+		"a List": {list("{helm.sh/hook: test, parallel-hooks/failure: ignore}", "a", "b"),
+			`error invalid-annotation List/l test 4: parallel-hooks/failure: "ignore": isn't read at a List` + unread},
+		"a member of a List": {list("{helm.sh/hook: test}", "a", `b, annotations: {parallel-hooks/slots: nonsense, parallel-hooks/none: 1, helm.sh/hook-weight: "1"}`),
+			`error invalid-annotation List/l test 7: parallel-hooks/none: "1": isn't read at ConfigMap/b, which is one of several objects in a List` + unread +
+				`error invalid-annotation List/l test 7: parallel-hooks/slots: "nonsense": isn't read at ConfigMap/b, which is one of several objects in a List` + unread},
+		"a List of one": {list("{helm.sh/hook: test, parallel-hooks/slots: nonsense}", `b, annotations: {parallel-hooks/slots: "2"}`),
+			`error invalid-annotation List/l test 4: parallel-hooks/slots: "nonsense": isn't read at a List` + unread},
+		"a bad one in a List of one": {list("{helm.sh/hook: test}", "b, annotations: {parallel-hooks/slots: nonsense}"),
+			`error invalid-annotation List/l test 6: parallel-hooks/slots: "nonsense": must be an integer of at least 1, or "all"` + "\n"},
+		"a List of none": {list("{helm.sh/hook: test, parallel-hooks/slots: all}"),
+			`error invalid-annotation List/l test 4: parallel-hooks/slots: "all": isn't read at a List` + unread},
+		"a List that's no hook": {list("{parallel-hooks/slots: all}", "a", "b, annotations: {parallel-hooks/slots: all}"), ""},
 		"a fraction": {job("a", "test", `helm.sh/hook-weight: "1.5"`, ""),
 			`error invalid-weight Job/a test 7: helm.sh/hook-weight is "1.5", which is no whole number: Helm takes 0` + "\n"},
 		"a word": {job("a", "test", `helm.sh/hook-weight: first`, ""),
@@ -228,8 +250,8 @@ func TestWhenWhatIsUsedIsThere(t *testing.T) {
 			"error used-before-created Job/a pre-install 6: has weight 1 and uses ConfigMap/used, which is created by a hook of weight 2 (shop/templates/used.yaml)" + created},
 		"also of a lower weight": {job("a", "pre-install", weight(1), settings), used("pre-install", 2) + "---\n" + used("pre-install", 0),
 			"note replaced-object ConfigMap/used pre-install 0: ConfigMap/used is a hook of weight 0 in shop/templates/used.yaml as well: this one deletes it and creates its own\n"},
-		"other event":            {job("a", "pre-install", weight(1), settings), used("post-install", 2), ""},
-		"other namespace":        {strings.Replace(job("a", "pre-install", weight(1), settings), "  name: a\n", "  name: a\n  namespace: far\n", 1), used("pre-install", 2), ""},
+		"other event":     {job("a", "pre-install", weight(1), settings), used("post-install", 2), ""},
+		"other namespace": {strings.Replace(job("a", "pre-install", weight(1), settings), "  name: a\n", "  name: a\n  namespace: far\n", 1), used("pre-install", 2), ""},
 		"the same namespace": {strings.Replace(job("a", "pre-install", weight(1), settings), "  name: a\n", "  name: a\n  namespace: web\n", 1), used("pre-install", 2),
 			"error used-before-created Job/a pre-install 7: has weight 1 and uses ConfigMap/used, which is created by a hook of weight 2 (shop/templates/used.yaml)" + created},
 		"optional":           {job("a", "pre-install", weight(1), "containers: [{name: c, envFrom: [{configMapRef: {name: used, optional: true}}]}]"), used("pre-install", 2), ""},
@@ -316,8 +338,11 @@ func TestJobs(t *testing.T) {
 func TestNumberedNames(t *testing.T) {
 	const found = `is called as if it came after Job/01-schema, which has the same weight: where hooks run in parallel, it doesn't; say so by parallel-hooks/after or by weights` + "\n"
 	for name, test := range map[string]struct{ manifest, want string }{
-		"numbered":           {job("01-schema", "test", "", "") + "---\n" + job("02-data", "test", "", ""), "warning numbered-names Job/02-data test 19: " + found},
-		"with after":         {job("01-schema", "test", "", "") + "---\n" + job("02-data", "test", "parallel-hooks/after: 01-schema", ""), ""},
+		"numbered":   {job("01-schema", "test", "", "") + "---\n" + job("02-data", "test", "", ""), "warning numbered-names Job/02-data test 19: " + found},
+		"with after": {job("01-schema", "test", "", "") + "---\n" + job("02-data", "test", "parallel-hooks/after: 01-schema", ""), ""},
+		"a member with after": {job("01-schema", "test", "", "") + "---\n" + strings.NewReplacer("name: l,", "name: 02-data,", "kind: ConfigMap", "kind: Pod").Replace(list("{helm.sh/hook: test}", "p, annotations: {parallel-hooks/after: 01-schema}", "c")),
+			"error invalid-annotation List/02-data test 19: parallel-hooks/after: \"01-schema\": isn't read at Pod/p, which is one of several objects in a List" + unread +
+				"warning numbered-names List/02-data test 17: " + found},
 		"of other weights":   {job("01-schema", "test", "", "") + "---\n" + job("02-data", "test", weight(1), ""), ""},
 		"parts of one thing": {job("run-1-shard", "test", "", "") + "---\n" + job("run-2-shard", "test", "", ""), ""},
 		"at the end":         {job("run-1", "test", "", "") + "---\n" + job("data-2", "test", "", ""), ""},

@@ -30,7 +30,7 @@ func (r *Rule) HelpURI() string { return homepage + "/blob/main/docs/lint.md#" +
 const homepage = "https://github.com/helm-parallel-hooks/helm-parallel-hooks"
 
 var (
-	invalidAnnotation   = &Rule{"invalid-annotation", Error, "An annotation of the plugin can't be followed, so that it refuses the chart where hooks run in parallel."}
+	invalidAnnotation   = &Rule{"invalid-annotation", Error, "An annotation of the plugin can't be followed: where hooks run in parallel, it refuses the chart, or doesn't read what is in a List."}
 	annotationNotString = &Rule{"annotation-not-string", Error, "An annotation's value is no string, which Kubernetes refuses."}
 	invalidWeight       = &Rule{"invalid-weight", Error, "A hook's weight is no whole number, for which Helm takes 0."}
 	unknownEvent        = &Rule{"unknown-event", Error, "A hook names an event that Helm doesn't know, so that Helm leaves the object out."}

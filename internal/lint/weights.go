@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
 
@@ -83,8 +81,10 @@ func (c *check) oneAtATime(h *hooks.Hook) bool {
 	})
 }
 
+// saysAfter reports whether a hook has an annotation that orders it, where that is read:
+// not in a List of several objects.
 func saysAfter(h *hooks.Hook) bool {
-	return slices.ContainsFunc(h.Objects, func(o *unstructured.Unstructured) bool { return o.GetAnnotations()[hooks.AfterAnnotation] != "" })
+	return len(h.Objects) == 1 && h.Objects[0].GetAnnotations()[hooks.AfterAnnotation] != ""
 }
 
 // runs yields the longest runs of neighbouring tiers in which each fits those before, and
