@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/releaseutil"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"pgregory.net/rapid"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/hooks"
 )
@@ -356,6 +359,41 @@ func TestNumberedNames(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNumberedNamesOfMany draws names, and looks at every two of them.
+func TestNumberedNamesOfMany(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var all []*hooks.Hook
+		for range rapid.IntRange(0, 12).Draw(rt, "hooks") {
+			number, behind := rapid.IntRange(1, 4).Draw(rt, "number"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "behind")
+			o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Pod"}}
+			h := &hooks.Hook{Kind: "Pod", Name: fmt.Sprintf("run-%d-%s", number, behind), Path: "shop/templates/a.yaml", Objects: []*unstructured.Unstructured{o}}
+			if rapid.IntRange(0, 4).Draw(rt, "after") == 0 {
+				o.SetAnnotations(map[string]string{hooks.AfterAnnotation: "x"})
+			}
+			all = append(all, h)
+		}
+		want := map[string]bool{}
+		for i, h := range all {
+			for _, other := range all[:i] {
+				if !saysAfter(h) && !saysAfter(other) && h.Name[4] != other.Name[4] && h.Name[6] != other.Name[6] {
+					want[h.String()+" "+other.String()] = true
+					break
+				}
+			}
+		}
+		c := &check{seen: map[string]*Finding{}}
+		c.checkNames("test", []tier{{hooks: all}})
+		got := map[string]bool{}
+		for _, f := range c.findings {
+			other, _, _ := strings.Cut(strings.TrimPrefix(f.Message, "is called as if it came after "), ",")
+			got[f.Hook+" "+other] = true
+		}
+		if !maps.Equal(got, want) {
+			rt.Fatalf("hooks %v: got %v, want %v", all, got, want)
+		}
+	})
 }
 
 func TestWeights(t *testing.T) {

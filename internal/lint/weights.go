@@ -54,22 +54,37 @@ var numbered = regexp.MustCompile(`^(|.*?[-.])([0-9]+)[-.](.+)$`)
 // checkNames looks for Jobs and Pods of a weight whose names number different things, as
 // in 01-schema and 02-data. With the same behind the number they're shards of one thing.
 func (c *check) checkNames(event hooks.Event, tiers []tier) {
+	type candidate struct {
+		hook           *hooks.Hook
+		number, behind string
+	}
 	for _, t := range tiers {
-		before := map[string][]*hooks.Hook{} // by chart and what comes before the number
+		// By chart and what comes before the number. Of those with the same behind it, the
+		// first two numbers are enough: one of them is another than that of a later hook.
+		before := map[string][]candidate{}
 		for _, h := range t.hooks {
 			parts := numbered.FindStringSubmatch(h.Name)
-			if parts == nil || !h.RunsToCompletion() || c.oneAtATime(h) {
+			if parts == nil || !h.RunsToCompletion() || c.oneAtATime(h) || saysAfter(h) {
 				continue
 			}
-			key := chartOf(h.Path) + "\x00" + parts[1]
+			key, number, behind := chartOf(h.Path)+"\x00"+parts[1], parts[2], parts[3]
+			var first *hooks.Hook // that it seems to come after
+			alike, known := 0, false
 			for _, other := range before[key] {
-				others := numbered.FindStringSubmatch(other.Name)
-				if others[2] != parts[2] && others[3] != parts[3] && !saysAfter(h) && !saysAfter(other) {
-					c.add(numberedNames, aboutHook(h).at(event), "is called as if it came after %s, which has the same weight: where hooks run in parallel, it doesn't; say so by %s or by weights", other, hooks.AfterAnnotation)
-					break
+				switch {
+				case other.behind == behind:
+					alike++
+					known = known || other.number == number
+				case first == nil && other.number != number:
+					first = other.hook
 				}
 			}
-			before[key] = append(before[key], h)
+			if first != nil {
+				c.add(numberedNames, aboutHook(h).at(event), "is called as if it came after %s, which has the same weight: where hooks run in parallel, it doesn't; say so by %s or by weights", first, hooks.AfterAnnotation)
+			}
+			if alike < 2 && !known {
+				before[key] = append(before[key], candidate{h, number, behind})
+			}
 		}
 	}
 }
