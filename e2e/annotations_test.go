@@ -5,11 +5,15 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"helm.sh/helm/v3/pkg/release"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/e2e/audit"
 )
@@ -59,9 +63,21 @@ func TestAnnotationsUnderLoad(t *testing.T) {
 		[3]string{"job-0-22", "slots", "8"},
 		[3]string{"job-0-03", "failure", "ignore"},
 		[3]string{"job-0-04", "after", "job-0-03"},
-		[3]string{"job-0-30", "timeout", "5m"},
+		[3]string{"job-0-30", "timeout", "3s"},
+		[3]string{"job-0-30", "failure", "ignore"},
 	)
-	s.must(s.install("load", "tiers", 16, append(flags, "--timeout", "3m", "--set", "tiers[0].jobs=40,failing={job-0-03}")...))
+	// All take a second but one, which would be there at the end of any time.
+	durations := make([]string, 31)
+	for i := range durations {
+		durations[i] = "1s"
+	}
+	durations[30] = "1h"
+	tiers, err := json.Marshal([]any{map[string]any{"weight": 0, "jobs": 40, "durations": durations}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const timeout = 3 * time.Minute
+	s.must(s.install("load", "tiers", 16, append(flags, "--timeout", timeout.String(), "--set", "failing={job-0-03}", "--set-json", "tiers="+string(tiers))...))
 	ran := s.ranBy()
 	if len(ran) != 40 {
 		t.Errorf("%d hooks ran, want 40", len(ran))
@@ -85,12 +101,18 @@ func TestAnnotationsUnderLoad(t *testing.T) {
 	}
 	for _, h := range s.release("load").Hooks {
 		want := release.HookPhaseSucceeded
-		if h.Name == "job-0-03" {
+		if h.Name == "job-0-03" || h.Name == "job-0-30" {
 			want = release.HookPhaseFailed
 		}
 		if h.LastRun.Phase != want {
 			t.Errorf("hook %s: the record says %s, want %s", h.Name, h.LastRun.Phase, want)
 		}
+		if took := h.LastRun.CompletedAt.Sub(h.LastRun.StartedAt); h.Name == "job-0-30" && took >= timeout {
+			t.Errorf("%s was given up after %v, want its own 3s", h.Name, took)
+		}
+	}
+	if job, err := bed.client.BatchV1().Jobs(s.namespace).Get(t.Context(), "job-0-30", metav1.GetOptions{}); err != nil || job.Status.Active != 1 {
+		t.Errorf("want that job-0-30 still runs: %v, %v", job, err)
 	}
 }
 
@@ -273,42 +295,81 @@ func TestLongestFirst(t *testing.T) {
 	}
 }
 
+// annotations matches annotations of the plugin in an object, and in what the API server notes of who has set them. They
+// aren't an object's first.
+var annotations = regexp.MustCompile(`,\s*\\?"(f:)?parallel-hooks/[^"\\]*\\?":\s*(\{\}|"[^"]*")`)
+
 // TestPlainHelmIgnoresAnnotations: what plain Helm makes of a chart with all annotations is what it makes of one without,
-// and the plugin's serial run is too.
+// and the plugin's serial run is too: requests and their order, objects, records' phases and what is printed.
 func TestPlainHelmIgnoresAnnotations(t *testing.T) {
 	t.Parallel()
-	annotated := annotate(t,
-		[3]string{"job-0-00", "after", "job-0-02"},
-		[3]string{"job-0-01", "slots", "all"},
-		[3]string{"job-0-02", "timeout", "1ns"},
-		[3]string{"job-0-03", "failure", "ignore"},
-		[3]string{"job-1-00", "slots", "nonsense"},
-		[3]string{"job-1-01", "nonsense", ""},
-	)
-	order := func(s *session, install result) []string {
-		s.must(install)
-		runs := s.trail().Runs()
-		slices.SortFunc(runs, func(a, b audit.Run) int { return int(a.Created - b.Created) })
-		var names []string
-		for i, run := range runs {
-			names = append(names, run.Name)
-			if i > 0 && run.Created < runs[i-1].Ended {
-				t.Errorf("%s was created before %s had ended", run.Name, runs[i-1].Name)
-			}
-		}
-		return names
+	unlimited := t.TempDir() + "/limited"
+	if err := os.CopyFS(unlimited, os.DirFS(chartPath("limited"))); err != nil {
+		t.Fatal(err)
 	}
-	tiers := []string{"--set", "tiers[0].jobs=4", "--set", "tiers[1].jobs=2"}
-	args := slices.Concat([]string{"install", "shop", chartPath("tiers")}, tiers)
-	plain := newSession(t)
-	want := order(plain, plain.helm(args...))
-	for name, install := range map[string]func(*session) result{
-		"Helm":       func(s *session) result { return s.helm(append(args, annotated...)...) },
-		"the plugin": func(s *session) result { return s.plugin(append(args, annotated...)...) },
+	for _, file := range []string{"/Chart.yaml", "/charts/db/Chart.yaml"} {
+		withoutAnnotations(t, unlimited+file)
+	}
+	const tiers = " --set tiers[0].jobs=4 --set tiers[1].jobs=2"
+	const small = " --set global.jobs=2,global.duration=0s"
+	for name, test := range map[string]struct {
+		without, with string // charts, and flags
+		hooks         int    // that run
+	}{
+		"of hooks": {chartPath("tiers") + tiers, chartPath("tiers") + tiers + " " + strings.Join(annotate(t,
+			[3]string{"job-0-00", "after", "job-0-02"},
+			[3]string{"job-0-01", "slots", "all"},
+			[3]string{"job-0-02", "timeout", "1ns"},
+			[3]string{"job-0-03", "failure", "ignore"},
+			[3]string{"job-1-00", "slots", "nonsense"},
+			[3]string{"job-1-01", "nonsense", ""},
+		), " "), 6},
+		"of charts": {unlimited + small, chartPath("limited") + small, 3 * 4 * 2},
 	} {
-		s := newSession(t)
-		if got := order(s, install(s)); !slices.Equal(got, want) {
-			t.Errorf("%s ran %v, want %v", name, got, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run := func(program func(*session, ...string) result, chart string) []outcome {
+				s := newSession(t)
+				all := s.outcomesOf(t, program, []string{"install RELEASE CHART", "upgrade RELEASE CHART", "uninstall RELEASE"}, strings.NewReplacer("RELEASE", "shop", "CHART", chart))
+				runs := s.trail().Runs()
+				if got := audit.MaxActive(runs); len(runs) != test.hooks || got != 1 {
+					t.Errorf("%d hooks ran, %d of them at once, want %d, one after another", len(runs), got, test.hooks)
+				}
+				for _, o := range all {
+					for field := range o {
+						o[field] = annotations.ReplaceAllString(o[field], "")
+					}
+				}
+				return all
+			}
+			want := run((*session).helm, test.without)
+			for name, got := range map[string][]outcome{"Helm": run((*session).helm, test.with), "the plugin": run((*session).plugin, test.with)} {
+				for i := range want {
+					for _, complaint := range unlike(want[i], got[i], 1) {
+						t.Errorf("with annotations, by %s, command %d: %s", name, i, complaint)
+					}
+				}
+			}
+		})
+	}
+}
+
+// withoutAnnotations takes them out of a Chart.yaml that has some.
+func withoutAnnotations(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	var chart map[string]any
+	if err == nil {
+		err = yaml.Unmarshal(text, &chart)
+	}
+	if err != nil || chart["annotations"] == nil {
+		t.Fatalf("want a chart with annotations: %v, %v", chart, err)
+	}
+	delete(chart, "annotations")
+	if text, err = yaml.Marshal(chart); err == nil {
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

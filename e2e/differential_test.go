@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -447,6 +448,7 @@ func (sc scenario) compare(want, got outcome, parallel bool) (complaints []strin
 	fields := serialFields
 	if parallel {
 		fields = parallelFields
+		got = maps.Clone(got)
 		got[statuses] = containerReport.ReplaceAllString(got[statuses], "")
 	}
 	for _, field := range fields {

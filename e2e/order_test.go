@@ -283,7 +283,7 @@ func TestUnknownFieldIsDropped(t *testing.T) {
 	s.must(s.helm("status", "edges"))
 }
 
-// TestSlotsAnnotation: a hook that asks for all slots runs alone in its tier; plain Helm takes no notice.
+// TestSlotsAnnotation: a hook that asks for all slots runs alone in its tier.
 func TestSlotsAnnotation(t *testing.T) {
 	t.Parallel()
 	s := newSession(t)
