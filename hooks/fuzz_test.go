@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -268,7 +269,7 @@ func FuzzSlots(f *testing.F) {
 	for _, value := range []string{"1", "all", "0", "-1", "+2", "007", "1.5", " 1", "9223372036854775808", "１", "0x10", "1_000", ""} {
 		f.Add(SlotsAnnotation, value, 4)
 	}
-	for _, value := range []string{"1s", "-1s", "1h1h", "abort", "ignore", "a", "Job/a", "b", "a,a", ",", "\x00"} {
+	for _, value := range []string{"1s", "-1s", "1h1h", "-0s", "1h30m", ".5s", "1.s", "+1.5h2ms", "2562047h47m16s", "2562048h", "1", "abort", "ignore", "Abort", "a", "Job/a", "b", "Job/b, low", " b ,b", "Pod/b", "late", "a,a", ",", "\x00"} {
 		for _, key := range hookAnnotations[1:] {
 			f.Add(key, value, 2)
 		}
@@ -277,32 +278,95 @@ func FuzzSlots(f *testing.F) {
 	f.Add("parallel-hooks/slots ", "1", 2)
 	f.Add("helm.sh/hook", "pre-install\x00", 0)
 	f.Fuzz(func(t *testing.T, key, value string, parallelism int) {
-		h := newHook("Job", "a", 0, key, value)
-		plan, err := NewPlan("pre-install", []*Hook{h}, PlanOptions{Parallelism: parallelism})
-		want, refused := 1, false
+		h, b := newHook("Job", "a", 0, key, value), newHook("Job", "b", 0)
+		plan, err := NewPlan("pre-install", []*Hook{newHook("Pod", "low", -1), h, b, newHook("Job", "late", 1)}, PlanOptions{Parallelism: parallelism})
+		want := Step{Slots: 1}
+		refused := false
 		switch {
 		case parallelism <= 1 || !strings.HasPrefix(key, AnnotationPrefix):
-		case key != SlotsAnnotation && slices.Contains(hookAnnotations, key):
-			refused = err != nil // which values are refused is shown elsewhere
-		case key == SlotsAnnotation && value == "all":
-			want = parallelism
-		default:
-			n, ok := new(big.Int).SetString(value, 10)
-			if refused = key != SlotsAnnotation || !ok || !n.IsInt64() || n.Sign() <= 0; !refused {
-				want = min(int(n.Int64()), parallelism)
+		case key == FailureAnnotation:
+			want.IgnoreFailure = value == "ignore"
+			refused = value != "ignore" && value != "abort"
+		case key == AfterAnnotation:
+			for _, name := range strings.Split(value, ",") {
+				switch strings.TrimSpace(name) {
+				case "b", "Job/b":
+					want.Needs = []*Hook{b}
+				case "low", "Pod/low": // has ended by then
+				default:
+					refused = true
+				}
 			}
+		case key == TimeoutAnnotation:
+			var certain bool
+			if want.Timeout, certain = nanoseconds(value); !certain {
+				return
+			}
+			refused = want.Timeout <= 0
+		case key == SlotsAnnotation && value == "all":
+			want.Slots = parallelism
+		case key == SlotsAnnotation:
+			n, ok := new(big.Int).SetString(value, 10)
+			if refused = !ok || !n.IsInt64() || n.Sign() <= 0; !refused {
+				want.Slots = min(int(n.Int64()), parallelism)
+			}
+		default:
+			refused = true
 		}
 		switch {
 		case refused:
 			if err == nil || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), h.Path) {
 				t.Errorf("annotation %q: %q: got %v, want an error that names it and the hook", key, value, err)
 			}
+			return
 		case err != nil:
 			t.Errorf("annotation %q: %q: %v", key, value, err)
-		case plan.Tiers[0].Stages[0].Steps[0].Slots != want:
-			t.Errorf("annotation %q: %q takes %d slots of %d, want %d", key, value, plan.Tiers[0].Stages[0].Steps[0].Slots, parallelism, want)
+			return
+		}
+		for step := range plan.steps() {
+			if step.Hook != h {
+				continue
+			}
+			// The parser reckons a fraction in binary, and may be wrong by its last digits.
+			if off := (step.Timeout - want.Timeout).Abs(); off > want.Timeout>>40+time.Duration(len(value)) {
+				t.Errorf("annotation %q: %q is a timeout of %d ns, want %d", key, value, step.Timeout, want.Timeout)
+			}
+			if step.Slots != want.Slots || step.IgnoreFailure != want.IgnoreFailure || !slices.Equal(step.Needs, want.Needs) {
+				t.Errorf("annotation %q: %q, %d at once: got %+v, want %+v", key, value, parallelism, step, want)
+			}
 		}
 	})
+}
+
+var (
+	durationText = regexp.MustCompile(`^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`)
+	durationPart = regexp.MustCompile(`([0-9.]+)([^0-9.]+)`)
+)
+
+// nanoseconds reckons a duration exactly; it's 0 for what is none, or not above zero, or
+// more than fits. It isn't certain of what is next to the least and the most.
+func nanoseconds(value string) (took time.Duration, certain bool) {
+	if !durationText.MatchString(value) || value[0] == '-' {
+		return 0, true
+	}
+	units := map[string]int64{"ns": 1, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
+	sum := new(big.Rat)
+	for _, part := range durationPart.FindAllStringSubmatch(value, -1) {
+		n, _ := new(big.Rat).SetString(part[1])
+		sum.Add(sum, n.Mul(n, new(big.Rat).SetInt64(units[part[2]])))
+	}
+	whole := new(big.Int).Quo(sum.Num(), sum.Denom())
+	slack := big.NewInt(int64(len(value)))
+	switch most := big.NewInt(math.MaxInt64); {
+	case sum.Sign() == 0:
+		return 0, true
+	case whole.Cmp(slack) < 0, new(big.Int).Sub(whole, most).CmpAbs(new(big.Int).Lsh(slack, 23)) < 0:
+		return 0, false
+	case whole.Cmp(most) > 0:
+		return 0, true
+	default:
+		return time.Duration(whole.Int64()), true
+	}
 }
 
 func FuzzParseObjects(f *testing.F) {
