@@ -250,13 +250,16 @@ func TestSubchartLimits(t *testing.T) {
 	}
 }
 
-// TestSchemaOfAnnotations: the published JSON schema takes what is followed, and nothing else.
+// TestSchemaOfAnnotations: the published JSON schema takes what is followed, and nothing
+// else. It differs where nobody goes: it takes numbers of up to nine digits, which every
+// platform does, and doesn't see that a duration is longer than 292 years or shorter than
+// a nanosecond.
 func TestSchemaOfAnnotations(t *testing.T) {
 	compiler := jsonschema.NewCompiler()
 	const file = "../docs/annotations.schema.json"
 	for of, values := range map[string]map[string][]string{
 		"hook": {
-			SlotsAnnotation:                 {"1", "007", "+2", "all", "0", "-1", "", "1.5", "All", " 1", "00"},
+			SlotsAnnotation:                 {"1", "007", "+2", "all", "999999999", "+0000000000999999999", "99999999999999999999", "0", "-1", "", "1.5", "All", " 1", "00"},
 			AfterAnnotation:                 {"a", "a,b", " a , Job/b", "", ",", "a,", "a, ,b", " "},
 			TimeoutAnnotation:               {"1s", "1h30m", "1.5h", ".5m", "100ms", "1.s", "+1s", "0s", "0h0m", "-1s", "90", "", "1d", "1 s", "s", "."},
 			FailureAnnotation:               {"abort", "ignore", "", "Ignore", "retry"},
@@ -267,8 +270,8 @@ func TestSchemaOfAnnotations(t *testing.T) {
 			"x" + AnnotationPrefix + "slot": {"1"},
 		},
 		"chart": {
-			MaxParallelAnnotation:         {"1", "12", "0", "", "all", "-1", "1.0"},
-			SubchartMaxParallelAnnotation: {"a=1", "a=1,b=2", " a/b = 1 , c=2 ", "", "a", "a=", "=1", "a=0", "a//b=1", "/a=1", "a b=1", "a=1,", "a=1=2"},
+			MaxParallelAnnotation:         {"1", "12", "999999999", "99999999999999999999", "0", "", "all", "-1", "1.0"},
+			SubchartMaxParallelAnnotation: {"a=1", "a=1,b=2", " a/b = 1 , c=2 ", "", "a", "a=", "=1", "a=0", "a//b=1", "/a=1", "a b=1", "a=1,", "a=1=2", "a=999999999", "a=99999999999999999999", "a=1,b=99999999999999999999"},
 			SlotsAnnotation:               {"1"},
 			"artifacthub.io/license":      {"MIT"},
 		},
