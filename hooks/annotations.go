@@ -184,9 +184,11 @@ func (l Limit) Covers(h *Hook) bool {
 	return slices.ContainsFunc(l.Charts, func(chart string) bool { return strings.HasPrefix(h.Path, chart+"/") })
 }
 
-// LimitsOf reads the annotations of a Chart.yaml; chart is its path, see [Limit]. It
-// returns what can be followed also along with an error. That joins an [*AnnotationError] for each annotation with our prefix that can't be
-// followed. [SubchartLimits] writes what it reads.
+// LimitsOf reads the annotations of a Chart.yaml; chart is its path, see [Limit].
+//
+// The error joins an [*AnnotationError] for each annotation with our prefix that can't be
+// followed. The limits are those that can be, also where there is an error.
+// [SubchartLimits] writes what is read here.
 func LimitsOf(chart string, annotations map[string]string) ([]Limit, error) {
 	var limits []Limit
 	var bad annotationErrors
