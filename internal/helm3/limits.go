@@ -85,7 +85,7 @@ func subchart(c *chart.Chart, path string) (*chart.Chart, error) {
 			return nil, nil
 		}
 		has := "it has none"
-		if len(names) > 0 {
+		if slices.Sort(names); len(names) > 0 {
 			has = "it has " + strings.Join(names, ", ")
 		}
 		return nil, &hooks.AnnotationError{

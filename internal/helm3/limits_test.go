@@ -124,7 +124,7 @@ func TestSubchartsThatValuesLeaveOut(t *testing.T) {
 		"of the second version of the API":  {map[string]string{"Chart.yaml": name + "apiVersion: v2\ndependencies: [{name: db}]\n"}, "db=1", ""},
 		"of the first":                      {map[string]string{"Chart.yaml": name + "apiVersion: v1\n", "requirements.yaml": "dependencies: [{name: db}]\n"}, "db=1", ""},
 		"by its alias":                      {map[string]string{"Chart.yaml": name + "apiVersion: v2\ndependencies: [{name: db, alias: main}]\n"}, "main=1", ""},
-		"by the name that isn't its alias":  {map[string]string{"Chart.yaml": name + "apiVersion: v2\ndependencies: [{name: db, alias: main}]\n"}, "db=1", `chart shop has no subchart "db"; it has main, cache`},
+		"by the name that isn't its alias":  {map[string]string{"Chart.yaml": name + "apiVersion: v2\ndependencies: [{name: db, alias: main}]\n"}, "db=1", `chart shop has no subchart "db"; it has cache, main`},
 		"that nobody has declared":          {map[string]string{"Chart.yaml": name + "apiVersion: v2\n"}, "db=1", `chart shop has no subchart "db"; it has cache`},
 		"of a chart that's there, likewise": {map[string]string{"Chart.yaml": name + "apiVersion: v2\n"}, "cache/db=1", `chart shop/charts/cache has no subchart "db"; it has none`},
 	} {
