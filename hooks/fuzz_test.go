@@ -416,7 +416,7 @@ func FuzzParseObjects(f *testing.F) {
 				t.Fatalf("the plan holds %d hooks, want 2", plan.Len())
 			}
 		}
-		if h.deletes(DeleteBeforeCreation) == slices.ContainsFunc(objects, func(o *unstructured.Unstructured) bool {
+		if h.Deletes(DeleteBeforeCreation) == slices.ContainsFunc(objects, func(o *unstructured.Unstructured) bool {
 			return o.GetKind() == "CustomResourceDefinition" && o.GroupVersionKind().Group == "apiextensions.k8s.io"
 		}) {
 			t.Fatal("a CustomResourceDefinition is to be deleted, or something else isn't")

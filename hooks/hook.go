@@ -136,10 +136,10 @@ func decode(text []byte, into runtime.Object) error {
 	return err
 }
 
-// deletes reports whether the hook's objects are deleted by the policy. Helm
+// Deletes reports whether the hook's objects are deleted by the policy. Helm
 // never deletes CustomResourceDefinitions by policy, since that would delete
 // all custom resources with them (pkg/action/hooks.go, deleteHookByPolicy).
-func (h *Hook) deletes(policy DeletePolicy) bool {
+func (h *Hook) Deletes(policy DeletePolicy) bool {
 	isDefinition := func(o *unstructured.Unstructured) bool { return o.GroupVersionKind().GroupKind() == crdKind }
 	if slices.ContainsFunc(h.Objects, isDefinition) {
 		return false

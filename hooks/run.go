@@ -242,7 +242,7 @@ func (x *run) hook(ctx context.Context, step Step) (result Result) {
 	}
 
 	var err error
-	if h.deletes(DeleteBeforeCreation) {
+	if h.Deletes(DeleteBeforeCreation) {
 		err = x.delete(ctx, h)
 	}
 	// The old object may have taken its time to go, and meanwhile all may have
@@ -437,7 +437,7 @@ func (x *run) cleanUp(ctx context.Context) []*HookError {
 			x.warn(err.Hook, "error deleting the hook resource on hook failure: %v", err.Err)
 		}
 	}
-	tell(x.deleteAll(ctx, failed, func(h *Hook) bool { return h.deletes(DeleteFailed) }))
+	tell(x.deleteAll(ctx, failed, func(h *Hook) bool { return h.Deletes(DeleteFailed) }))
 	batches := x.batches()
 	if complete {
 		var errs []*HookError
@@ -446,7 +446,7 @@ func (x *run) cleanUp(ctx context.Context) []*HookError {
 				if succeeded[h] && slices.Contains(h.LogPolicies, LogSucceeded) {
 					x.showLogs(ctx, h)
 				}
-				return succeeded[h] && h.deletes(DeleteSucceeded)
+				return succeeded[h] && h.Deletes(DeleteSucceeded)
 			})...)
 			if x.plan.Serial() && len(errs) > 0 {
 				break // as Helm
@@ -459,7 +459,7 @@ func (x *run) cleanUp(ctx context.Context) []*HookError {
 	}
 	for _, batch := range batches {
 		errs := x.deleteAll(ctx, batch, func(h *Hook) bool {
-			return succeeded[h] && h.deletes(DeleteSucceeded)
+			return succeeded[h] && h.Deletes(DeleteSucceeded)
 		})
 		tell(errs)
 		if x.plan.Serial() && len(errs) > 0 {

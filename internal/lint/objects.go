@@ -2,7 +2,6 @@ package lint
 
 import (
 	"cmp"
-	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -22,8 +21,6 @@ func identityOf(o *unstructured.Unstructured, namespace string) identity {
 var (
 	jobKind = schema.GroupKind{Group: "batch", Kind: "Job"}
 	podKind = schema.GroupKind{Kind: "Pod"}
-
-	definitionKind = schema.GroupKind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}
 )
 
 func groupKind(o *unstructured.Unstructured) schema.GroupKind {
@@ -43,7 +40,7 @@ func (c *check) checkSameObjects(event hooks.Event, tiers []tier) {
 					continue
 				}
 				rule, effect := sameObject, "this one fails, since it exists already"
-				if replaces(h) {
+				if h.Deletes(hooks.DeleteBeforeCreation) {
 					effect = "this one deletes it and creates its own"
 					if before.Weight != h.Weight {
 						rule = replacedObject
@@ -67,14 +64,6 @@ func identitiesOf(h *hooks.Hook) []identity {
 		}
 	}
 	return all
-}
-
-// replaces reports whether the hook deletes what is there under its name, as Helm does
-// by policy but never with a definition (pkg/action/hooks.go, deleteHookByPolicy).
-func replaces(h *hooks.Hook) bool {
-	isDefinition := func(o *unstructured.Unstructured) bool { return groupKind(o) == definitionKind }
-	byPolicy := len(h.DeletePolicies) == 0 || slices.Contains(h.DeletePolicies, hooks.DeleteBeforeCreation)
-	return byPolicy && !slices.ContainsFunc(h.Objects, isDefinition)
 }
 
 // checkJobs looks for Jobs that are left to Kubernetes' defaults.
