@@ -59,7 +59,7 @@ type Runner struct {
 // ask, else a [*RunError]. Cancel
 // ctx to leave at once: hooks are then neither waited for nor deleted.
 func (r *Runner) Run(ctx context.Context, plan *Plan) ([]Result, error) {
-	x := &run{Runner: r, plan: plan, results: make([]Result, 0, plan.Len()), lost: map[*Hook]bool{}}
+	x := &run{Runner: r, plan: plan, results: make([]Result, 0, plan.Len()), lost: map[*Hook]bool{}, begun: map[*Hook]bool{}}
 	for step := range plan.steps() {
 		x.results = append(x.results, Result{Hook: step.Hook})
 	}
@@ -97,6 +97,11 @@ type run struct {
 	// why, so that no other hook starts meanwhile.
 	failed atomic.Bool
 
+	// begun are the hooks that run and are more than an old object that is deleted. A hook
+	// begins under beginning, and then either is among them or sees that it must not.
+	beginning sync.Mutex
+	begun     map[*Hook]bool
+
 	notices sync.Mutex // serialises Observe
 
 	// followers tell of pods until their hooks have ended, and read logs a
@@ -125,12 +130,25 @@ func (x *run) halted(ctx context.Context, running map[int]*Hook) bool {
 	if !x.stopped && x.told() {
 		x.stopped = true
 		still := make([]*Hook, 0, len(running))
+		x.beginning.Lock()
 		for _, i := range slices.Sorted(maps.Keys(running)) {
-			still = append(still, running[i])
+			if x.begun[running[i]] {
+				still = append(still, running[i])
+			}
 		}
-		x.observe(Stopping{x.plan.Event, still, len(x.results) - x.ended - len(running)})
+		x.beginning.Unlock()
+		x.observe(Stopping{x.plan.Event, still, len(x.results) - x.ended - len(still)})
 	}
 	return x.stopped || ctx.Err() != nil
+}
+
+// begin reports whether a hook may be created now that its old object is gone. Meanwhile
+// all may have been told to stop: then it was never started.
+func (x *run) begin(h *Hook) bool {
+	x.beginning.Lock()
+	defer x.beginning.Unlock()
+	x.begun[h] = !x.told() && (!x.failed.Load() || x.KeepGoing)
+	return x.begun[h]
 }
 
 // told reports whether the run was told to stop.
@@ -194,6 +212,9 @@ func (x *run) stage(ctx context.Context, stage Stage, slots *semaphore.Weighted,
 		}
 		select {
 		case i := <-ended:
+			x.beginning.Lock()
+			delete(x.begun, running[i])
+			x.beginning.Unlock()
 			delete(running, i)
 			schedule.ended(i)
 			x.ended++
@@ -245,10 +266,7 @@ func (x *run) hook(ctx context.Context, step Step) (result Result) {
 	if h.Deletes(DeleteBeforeCreation) {
 		err = x.delete(ctx, h)
 	}
-	// The old object may have taken its time to go, and meanwhile all may have
-	// been told to stop: then this one was never started.
-	halted := x.told() || x.failed.Load() && !x.KeepGoing
-	if ctx.Err() != nil || err == nil && halted {
+	if ctx.Err() != nil || err == nil && !x.begin(h) {
 		return result
 	}
 	defer func() { x.observe(HookEnded{x.plan.Event, result}) }()

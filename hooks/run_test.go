@@ -411,11 +411,12 @@ func TestNothingIsCreatedAfterItsOldObjectTookTooLong(t *testing.T) {
 				cluster := &fakeCluster{deleteTakes: 5 * time.Second, durations: map[string]time.Duration{"a": time.Second}}
 				stop := make(chan struct{})
 				if test.stop {
-					time.AfterFunc(time.Second, func() { close(stop) })
+					time.AfterFunc(time.Second/2, func() { close(stop) })
 				} else {
 					cluster.failures = map[string]error{"a": errors.New("no")}
 				}
-				runner := Runner{Cluster: cluster, Stop: stop}
+				var told notices
+				runner := Runner{Cluster: cluster, Stop: stop, Observer: &told}
 				results, err := runner.Run(t.Context(), mustPlan(t, all, 2))
 				want := map[bool]string{true: "a=Succeeded b=", false: "a=Failed b="}[test.stop]
 				if got := phases(results); got != want || err == nil {
@@ -423,6 +424,9 @@ func TestNothingIsCreatedAfterItsOldObjectTookTooLong(t *testing.T) {
 				}
 				if slices.Contains(cluster.log, "create b") {
 					t.Errorf("calls: got %q, want no creation of b", cluster.log)
+				}
+				if said := slices.Contains(told.lines, "stopping: running Job/a, queued 1"); said != test.stop {
+					t.Errorf("notices: got %q, want b among those that won't run: %t", told.lines, test.stop)
 				}
 			})
 		})
