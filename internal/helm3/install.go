@@ -31,12 +31,22 @@ func (o *Operation) Install(ctx context.Context, client *action.Install, chrt *c
 
 	rel, err := client.Run(chrt, values)
 	if !o.recorded {
-		return rel, err
+		return rel, o.checkDryRun(rel, err)
 	}
 	if atomic && err != nil {
 		err = o.undoInstall(client.ReleaseName, err)
 	}
 	return rel, o.complete(client.ReleaseName, err)
+}
+
+// checkDryRun returns the error of an installation or upgrade that has recorded nothing: its
+// own, or why the hooks of a dry run would be refused. Where it's a pipeline's gate, it must
+// not let through what is refused later.
+func (o *Operation) checkDryRun(rel *release.Release, err error) error {
+	if err != nil || rel == nil || o.opts.Parallelism <= 1 {
+		return err
+	}
+	return o.plan(rel, eventsIn(rel)...)
 }
 
 // undoInstall uninstalls a release whose installation failed, delete hooks

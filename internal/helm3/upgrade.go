@@ -29,6 +29,9 @@ func (o *Operation) Upgrade(ctx context.Context, client *action.Upgrade, name st
 	o.asked.wait = o.asked.wait || client.Atomic
 
 	rel, err := client.Run(name, chrt, values)
+	if !o.recorded {
+		err = o.checkDryRun(rel, err)
+	}
 	if err != nil && o.hookErr != nil {
 		// As in [Operation.Rollback], but inside the error of the upgrade.
 		said := ": " + o.hookErr.Error()
