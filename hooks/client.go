@@ -824,7 +824,26 @@ func (c *Client) Inspect(ctx context.Context, h *Hook, tail int) ([]Finding, err
 			}
 		}
 	}
+	if len(findings) == 0 {
+		findings = c.running(ctx, pods, tail)
+	}
 	return findings, nil
+}
+
+// running returns the containers that run, with what they have logged last.
+func (c *Client) running(ctx context.Context, pods []corev1.Pod, tail int) []Finding {
+	var findings []Finding
+	for _, pod := range pods {
+		for _, status := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
+			if status.State.Running != nil {
+				findings = append(findings, Finding{
+					Pod: pod.Name, Container: status.Name, Reason: "Running", Running: true,
+					Log: c.logTail(ctx, &pod, status.Name, tail),
+				})
+			}
+		}
+	}
+	return findings
 }
 
 // ready reports whether the cluster doesn't take a pod for one that is not ready.

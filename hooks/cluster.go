@@ -123,6 +123,9 @@ type Finding struct {
 	ExitCode int32
 	// Ended reports whether the container ran and ended.
 	Ended bool
+	// Running reports whether it still runs. That's told only where nothing else is
+	// known of the hook's pods.
+	Running bool
 	// Log are the last lines of the container's log.
 	Log []string
 }
@@ -191,11 +194,14 @@ func (e *HookError) Problem() string {
 	}
 }
 
-// Causes returns the findings in one line; empty if there are none.
+// Causes returns the findings in one line, but for containers that just run; empty if there
+// are none.
 func (e *HookError) Causes() string {
-	said := make([]string, len(e.Findings))
-	for i, f := range e.Findings {
-		said[i] = f.String()
+	var said []string
+	for _, f := range e.Findings {
+		if !f.Running {
+			said = append(said, f.String())
+		}
 	}
 	return strings.Join(said, "; ")
 }
