@@ -70,6 +70,7 @@ func (p *program) operate(cfg *action.Configuration, flags *hookFlags, name, can
 		KeepGoing:   flags.keepGoing,
 		Stop:        stop,
 		UserAgent:   p.userAgent(),
+		Namespace:   p.settings.Namespace(),
 		Kubectl:     p.kubectl(),
 	}
 	if opts.Parallelism > 1 {

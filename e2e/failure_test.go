@@ -189,13 +189,19 @@ func TestFailingPostInstallHook(t *testing.T) {
 	}
 }
 
-// TestTimeout: a hook that doesn't end in time fails with Helm's words.
+// TestTimeout: a hook that doesn't end in time fails with Helm's words, and what it logged last is shown.
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	s := newSession(t)
-	got := s.install("slow", "tiers", 3, "--timeout", "3s", "--set", "tiers[0].jobs=2,tiers[0].durations={1s,1h}")
-	if got.code != 1 || !strings.Contains(got.stderr, "job job-0-01: not done after 3s (--timeout)") {
+	got := s.install("slow", "tiers", 3, "--timeout", "6s", "--set", "tiers[0].jobs=2,tiers[0].durations={1s,1h}",
+		"--set-json", `logs={"job-0-01":"rows copied: 1\nrows copied: 2"}`)
+	if got.code != 1 || !strings.Contains(got.stderr, "job job-0-01: not done after 6s (--timeout), and not ended by that: timed out waiting for the condition\n") {
 		t.Errorf("want exit code 1 and the hook that took too long; got: %v", got)
+	}
+	for _, text := range []string{"\n  last lines of pod job-0-01-", "\n  | rows copied: 1\n  | rows copied: 2\n", " logs job/job-0-01 --all-containers\n"} {
+		if !strings.Contains(got.stderr, text) {
+			t.Errorf("want %q; got: %v", text, got)
+		}
 	}
 	wantEqual(t, "phases", phasesOf(s.mustBeFailed("slow")), []string{"job-0-00=Succeeded", "job-0-01=Failed"})
 }

@@ -123,14 +123,18 @@ func TestRecover(t *testing.T) {
 	s.finishJob("job-1-02")
 	s.awaitJob("job-1-02", isOver)
 	var again struct {
-		Was, Status string
-		Hooks       []struct{ Name, Was, Phase string }
+		Was, Status, Description string
+		Hooks                    []struct{ Name, Was, Phase string }
 	}
 	if err := json.Unmarshal([]byte(s.must(s.plugin("recover", "shop", "-o", "json")).stdout), &again); err != nil {
 		t.Fatal(err)
 	}
 	if again.Was != "failed" || again.Status != "failed" || len(again.Hooks) != 1 || again.Hooks[0] != struct{ Name, Was, Phase string }{"job-1-02", "Unknown", "Succeeded"} {
 		t.Errorf("the second time: got %+v, want what the hook that ran has done since", again)
+	}
+	const since = `Upgrade "shop" failed: its operation ended without recording it; recovered; its hooks: 4 Succeeded, 1 Failed, 1 Unknown; found since: 1 Succeeded`
+	if stored := s.release("shop").Info.Description; stored != since || again.Description != since {
+		t.Errorf("the description is %q, and was told to be %q; want %q", stored, again.Description, since)
 	}
 	if none := s.must(s.plugin("recover", "shop")); !strings.Contains(none.stdout, `Release "shop" is failed at revision 2: there is nothing to recover.`) {
 		t.Errorf("the third time: %v", none)

@@ -42,6 +42,9 @@ func (e *hookFailure) Error() string {
 	return list(lines)
 }
 
+// stillRunning comes before the hooks, separated by commas, of which nobody knew.
+const stillRunning = "; still running: "
+
 func (e *hookFailure) interruption() string {
 	line := errInterrupted.Error()
 	if e.Interrupted != nil && !errors.Is(e.Interrupted, hooks.ErrStopped) && !errors.Is(e.Interrupted, context.Canceled) {
@@ -52,7 +55,7 @@ func (e *hookFailure) interruption() string {
 		for i, h := range e.Unknown {
 			names[i] = h.String()
 		}
-		line += "; still running: " + strings.Join(names, ", ")
+		line += stillRunning + strings.Join(names, ", ")
 	}
 	if n := len(e.NotStarted); n > 0 {
 		line += fmt.Sprintf("; hooks not started: %d", n)
@@ -149,7 +152,7 @@ func (o *Operation) complete(name string, err error) error {
 	lacking := o.records.lacking()
 	if err != nil && o.opts.Parallelism > 1 && strings.HasSuffix(err.Error(), errHelmsPending) {
 		// Helm's check comes before ours, and doesn't know who it is.
-		err = fmt.Errorf("%w; if that has died: helm parallel-hooks recover %s", err, name)
+		err = fmt.Errorf("%w; if that has died: %s", err, howToRecover(name, o.opts.Namespace))
 	}
 	switch {
 	case lacking == nil || o.opts.Parallelism <= 1:
@@ -159,10 +162,19 @@ func (o *Operation) complete(name string, err error) error {
 	case errors.Is(lacking, errLeaseLost):
 		return lacking
 	case err == nil:
-		return fmt.Errorf("the %s of release %s is complete, but %w; see helm status %s and helm parallel-hooks recover %s", o.what, name, lacking, name, name)
+		return fmt.Errorf("the %s of release %s is complete, but %w; see helm status %s and %s", o.what, name, lacking, name, howToRecover(name, o.opts.Namespace))
 	default:
-		return fmt.Errorf("%w\nBesides, %w; see helm status %s and helm parallel-hooks recover %s", err, lacking, name, name)
+		return fmt.Errorf("%w\nBesides, %w; see helm status %s and %s", err, lacking, name, howToRecover(name, o.opts.Namespace))
 	}
+}
+
+// howToRecover is the command that brings the record of a release in line with the cluster.
+func howToRecover(name, namespace string) string {
+	call := "helm parallel-hooks recover " + name
+	if namespace != "" {
+		call += " --namespace " + display.ShellWord(namespace)
+	}
+	return call
 }
 
 // withDetails adds to an error that failing hooks have caused how long each had
@@ -247,7 +259,7 @@ func (o *Operation) detail(details *strings.Builder, failure *hooks.HookError) {
 	kubectl := fmt.Sprintf("%s --namespace %s", cmp.Or(o.opts.Kubectl, "kubectl"), display.ShellWord(namespace))
 	resource := display.ShellWord(strings.ToLower(kind) + "/" + name)
 	fmt.Fprintf(details, "  look further: %s describe %s\n", kubectl, resource)
-	if slices.ContainsFunc(failure.Findings, func(f hooks.Finding) bool { return f.Ended }) {
+	if slices.ContainsFunc(failure.Findings, func(f hooks.Finding) bool { return f.Ended || f.Running }) {
 		fmt.Fprintf(details, "                %s logs %s --all-containers\n", kubectl, resource)
 	}
 }

@@ -51,6 +51,9 @@ type Options struct {
 	// History takes the revisions of the release that Helm has read before
 	// hooks run. May be nil.
 	History func([]*release.Release)
+	// Namespace is the release's, for errors that say what to call. Empty: they leave
+	// it out.
+	Namespace string
 	// Kubectl is how the user would call kubectl for the same cluster, for
 	// errors. Empty: kubectl.
 	Kubectl string

@@ -134,16 +134,28 @@ func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOption
 		recovered = true
 		return recovery, nil
 	}
+	was := rel.Info.Description
 	if failedBecause[rel.Info.Status] == "" {
-		o.records.merge = mergeRuns // helm knows no lease, and may supersede it
+		// helm knows no lease, and may supersede it meanwhile.
+		o.records.merge = func(current, found *release.Release) *release.Release {
+			merged := mergeRuns(current, found)
+			if merged.Info.Description == was {
+				info := *merged.Info
+				info.Description = found.Info.Description
+				merged.Info = &info
+			}
+			return merged
+		}
 	}
 	if recovery.Hooks, err = o.inspect(rel, suspects, began, opts); err != nil {
 		return nil, err
 	}
 	if failedBecause[rel.Info.Status] != "" {
 		fail(rel, errors.New("its operation ended without recording it; "+summary(rel, suspects.began)))
-		recovery.Status, recovery.Description = rel.Info.Status, rel.Info.Description
+	} else if recovery.Recovered() && rel.Info.Status == release.StatusFailed && tested.IsZero() {
+		rel.Info.Description = withoutRunning(was) + "; found since: " + counted(recovery.Hooks)
 	}
+	recovery.Status, recovery.Description = rel.Info.Status, rel.Info.Description
 	if recovery.Recovered() {
 		if err := o.records.update(rel); err != nil {
 			return nil, fmt.Errorf("recording what was found: %w", err)
@@ -153,25 +165,53 @@ func (o *Operation) Recover(ctx context.Context, name string, opts RecoverOption
 	return recovery, nil
 }
 
+// withoutRunning returns a description without the hooks of which nobody knew how they'd end.
+func withoutRunning(description string) string {
+	if before, after, found := strings.Cut(description, stillRunning); found {
+		rest := ""
+		if end := strings.IndexAny(after, ";\n"); end >= 0 {
+			rest = after[end:]
+		}
+		description = before + rest
+	}
+	return strings.TrimRight(description, "\n")
+}
+
 // summary counts what became of the hooks of an operation, for the description of its
 // revision.
 func summary(rel *release.Release, began time.Time) string {
-	count := map[release.HookPhase]int{}
+	var phases []release.HookPhase
 	for _, h := range rel.Hooks {
 		if since(h.LastRun, began) {
-			count[h.LastRun.Phase]++
+			phases = append(phases, h.LastRun.Phase)
 		}
 	}
+	if len(phases) == 0 {
+		return "recovered; no hook had run"
+	}
+	return "recovered; its hooks: " + inPhases(phases)
+}
+
+// counted counts what was found of hooks.
+func counted(found []RecoveredHook) string {
+	var phases []release.HookPhase
+	for _, h := range found {
+		if h.Phase != h.Was {
+			phases = append(phases, h.Phase)
+		}
+	}
+	return inPhases(phases)
+}
+
+// inPhases says how many of the phases of hooks are the same.
+func inPhases(phases []release.HookPhase) string {
 	var counted []string
 	for _, phase := range []release.HookPhase{release.HookPhaseSucceeded, release.HookPhaseFailed, release.HookPhaseUnknown} {
-		if n := count[phase]; n > 0 {
+		if n := len(slices.DeleteFunc(slices.Clone(phases), func(p release.HookPhase) bool { return p != phase })); n > 0 {
 			counted = append(counted, fmt.Sprintf("%d %s", n, phase))
 		}
 	}
-	if len(counted) == 0 {
-		return "recovered; no hook had run"
-	}
-	return "recovered; its hooks: " + strings.Join(counted, ", ")
+	return strings.Join(counted, ", ")
 }
 
 // suspects are the hooks of which a record may not say what became of them.
@@ -272,7 +312,7 @@ func (o *Operation) awaitDeath(rel *release.Release, found suspects, opts Recove
 	unknown := func(why string) (*coordinationv1.Lease, time.Time, error) {
 		unfinished := failedBecause[rel.Info.Status] != "" || found.running
 		if unfinished && !opts.Force {
-			return nil, time.Time{}, fmt.Errorf("nobody can tell whether the operation that left revision %d of release %q %s is still alive, %s: make sure that it isn't, then: helm parallel-hooks recover %s --namespace %s --force", rel.Version, rel.Name, rel.Info.Status, why, rel.Name, rel.Namespace)
+			return nil, time.Time{}, fmt.Errorf("nobody can tell whether the operation that left revision %d of release %q %s is still alive, %s: make sure that it isn't, then: %s --force", rel.Version, rel.Name, rel.Info.Status, why, howToRecover(rel.Name, rel.Namespace))
 		}
 		return nil, found.began, nil
 	}

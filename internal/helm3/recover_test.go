@@ -210,3 +210,17 @@ func TestAwaitDeath(t *testing.T) {
 		})
 	}
 }
+
+// TestDescriptionOfWhatWasFoundSince: what a description said of hooks that ran is no more true once somebody has looked.
+func TestDescriptionOfWhatWasFoundSince(t *testing.T) {
+	for description, want := range map[string]string{
+		"Install complete": "Install complete",
+		"failed pre-install: context canceled: interrupted; still running: Job/a":             "failed pre-install: context canceled: interrupted",
+		"context canceled: interrupted; still running: Job/a, Job/b; hooks not started: 1":    "context canceled: interrupted; hooks not started: 1",
+		"2 errors occurred:\n\t* interrupted; still running: Job/a\n\t* job b failed: no\n\n": "2 errors occurred:\n\t* interrupted\n\t* job b failed: no",
+	} {
+		if got := withoutRunning(description); got != want {
+			t.Errorf("%q became %q, want %q", description, got, want)
+		}
+	}
+}

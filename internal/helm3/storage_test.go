@@ -403,6 +403,7 @@ func (d *failingDriver) Update(key string, rel *release.Release) error {
 func TestRecordThatCouldNotBeWritten(t *testing.T) {
 	o, records, memory := decorated(8)
 	failing := &failingDriver{Driver: memory.Driver, err: errors.New("no answer")}
+	o.opts.Namespace = "prod"
 	o.records.storage.Driver = failing
 	records.Driver.(*storageDriver).Driver = failing
 
@@ -423,7 +424,7 @@ func TestRecordThatCouldNotBeWritten(t *testing.T) {
 	if err := records.Update(rel); err == nil {
 		t.Fatal("written although the storage doesn't answer")
 	}
-	if err := o.complete("shop", nil); err == nil || !strings.Contains(err.Error(), "complete, but the record of revision 1 could not be written: no answer; see helm status shop and helm parallel-hooks recover shop") {
+	if err := o.complete("shop", nil); err == nil || !strings.Contains(err.Error(), "complete, but the record of revision 1 could not be written: no answer; see helm status shop and helm parallel-hooks recover shop --namespace prod") {
 		t.Errorf("a record that isn't written: got %v", err)
 	}
 	failing.err = nil
