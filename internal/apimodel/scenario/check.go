@@ -414,6 +414,11 @@ func (j *judge) excuse(h *hook) string {
 	all := func(apimodel.Request) bool { return true }
 	own := func(r apimodel.Request) bool { return r.Name == h.Name }
 	silence := max(j.silence(j.ended[h.Hook], all), j.silence(j.ended[h.Hook], own))
+	var unanswered *hooks.NoAnswerError
+	if h.result.Err != nil && errors.As(h.result.Err, &unanswered) {
+		// An answer to a request may be none to the question, as that the object exists already.
+		silence = max(silence, unanswered.After)
+	}
 	if j.Class == Forever && silence >= j.Timeout-longestDelay {
 		return "nothing was answered for as long as the timeout"
 	}
