@@ -24,10 +24,39 @@ import (
 // are read.
 const parallelism = 2
 
-// checkPlan has the engine say which annotations of the plugin it can't follow.
-func (c *check) checkPlan(rel *release.Release, event hooks.Event, all []*hooks.Hook) {
-	_, err := hooks.NewPlan(event, all, hooks.PlanOptions{Parallelism: parallelism})
+// checkPlan has the engine say which annotations of the plugin it can't follow, and
+// returns its plan; nil if there are such.
+func (c *check) checkPlan(rel *release.Release, event hooks.Event, all []*hooks.Hook) *hooks.Plan {
+	plan, err := hooks.NewPlan(event, all, hooks.PlanOptions{Parallelism: parallelism})
 	c.addPlanError(rel, err, event)
+	return plan
+}
+
+// checkOrder looks for hooks that are after one by annotation, and before it in Helm's
+// order. tiers are the plan's, in that order.
+func (c *check) checkOrder(event hooks.Event, plan *hooks.Plan, tiers []tier) {
+	if plan == nil {
+		return
+	}
+	place := map[*hooks.Hook]int{} // of those of one weight, which Needs alone names
+	for _, t := range tiers {
+		for i, h := range t.hooks {
+			place[h] = i
+		}
+	}
+	for _, t := range plan.Tiers {
+		for _, stage := range t.Stages {
+			for _, step := range stage.Steps {
+				for _, other := range step.Needs {
+					if place[other] < place[step.Hook] {
+						continue
+					}
+					value, _, _ := unstructured.NestedString(step.Hook.Objects[0].Object, "metadata", "annotations", hooks.AfterAnnotation)
+					c.add(nameOrder, aboutHook(step.Hook).at(event).annotated(hooks.AfterAnnotation, value), "is after %s by %s, and before it by name: where hooks run one after another, as in plain Helm, the name alone counts; call it so that its name comes later, or give it a higher weight", other, hooks.AfterAnnotation)
+				}
+			}
+		}
+	}
 }
 
 // checkLimits looks at the annotations of the plugin in each Chart.yaml.

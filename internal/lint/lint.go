@@ -79,8 +79,9 @@ func Check(rel *release.Release, templates map[string]string, sources Sources) (
 	resources := ordinaryResources(rel.Manifest, rel.Namespace)
 	for _, name := range report.Events() {
 		event := hooks.Event(name)
-		c.checkPlan(rel, event, all)
+		plan := c.checkPlan(rel, event, all)
 		tiers := tiersOf(event, all)
+		c.checkOrder(event, plan, tiers)
 		c.checkSameObjects(event, tiers)
 		c.checkUses(event, tiers, resources)
 		c.checkWeights(event, tiers)

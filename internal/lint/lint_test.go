@@ -279,6 +279,41 @@ func TestWhenWhatIsUsedIsThere(t *testing.T) {
 	}
 }
 
+// TestOrderAgainstNames: what an annotation orders otherwise than names do is in that order
+// by the plugin alone.
+func TestOrderAgainstNames(t *testing.T) {
+	const remedy = " by parallel-hooks/after, and before it by name: where hooks run one after another, as in plain Helm, the name alone counts; call it so that its name comes later, or give it a higher weight\n"
+	after := func(names string) string { return "parallel-hooks/after: " + names }
+	all := func(manifests ...string) string { return strings.Join(manifests, "---\n") }
+	for name, test := range map[string]struct{ manifest, want string }{
+		"as by name": {all(job("a", "test", "", ""), job("b", "test", after("a"), "")), ""},
+		"against names": {all(job("a", "test", after("b"), ""), job("b", "test", "", "")),
+			"warning name-order Job/a test 7: is after Job/b" + remedy},
+		"a chain": {all(job("load", "test", after("seed"), ""), job("schema", "test", "", ""), job("seed", "test", after("schema"), "")),
+			"warning name-order Job/load test 7: is after Job/seed" + remedy},
+		"one of two": {all(job("a", "test", "", ""), job("b", "test", after("a, Job/c"), ""), job("c", "test", "", "")),
+			"warning name-order Job/b test 20: is after Job/c" + remedy},
+		"both of two": {all(job("a", "test", after("c,b"), ""), job("b", "test", "", ""), job("c", "test", "", "")),
+			"warning name-order Job/a test 7: is after Job/b" + remedy + "warning name-order Job/a test 7: is after Job/c" + remedy},
+		"at two events": {all(job("a", "test,pre-upgrade", after("b"), ""), job("b", "pre-upgrade,test", "", "")),
+			"warning name-order Job/a pre-upgrade,test 7: is after Job/b" + remedy},
+		"of a lower weight":   {all(job("a", "test", after("b")+"\n"+weight(1), ""), job("b", "test", "", "")), ""},
+		"an object to set up": {all(object("ConfigMap", "a", "test", after("b")), job("b", "test", "", "")), "warning name-order ConfigMap/a test 7: is after Job/b" + remedy},
+		"by kind":             {all(object("ConfigMap", "a", "test", ""), job("a", "test", after("ConfigMap/a"), "")), ""},
+		"a weight without quotes": {all(job("a", "test", "helm.sh/hook-weight: 1\n"+after("b"), ""), job("b", "test", weight(1), "")),
+			"error annotation-not-string Job/a test 7: helm.sh/hook-weight is 1, which is no string: Kubernetes will refuse the object; put the value in quotes\n" +
+				"warning name-order Job/a test 8: is after Job/b" + remedy},
+		"what can't be followed": {all(job("a", "test", after("b"), ""), job("b", "test", after("a"), "")),
+			`error invalid-annotation Job/a test 7: parallel-hooks/after: "b": goes round in a circle: Job/a after Job/b after Job/a` + "\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := lines(checked(t, templates{"shop/templates/a.yaml": test.manifest})); got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+		})
+	}
+}
+
 func TestSameObjects(t *testing.T) {
 	const (
 		message  = "ConfigMap/c is a hook of weight 0 in shop/templates/a.yaml as well: "

@@ -37,7 +37,7 @@ var (
 	unknownDeletePolicy = &Rule{"unknown-delete-policy", Error, "A hook names a delete policy that Helm doesn't know."}
 	unknownLogPolicy    = &Rule{"unknown-log-policy", Warning, "A hook names a log policy that Helm doesn't know."}
 	usedBeforeCreated   = &Rule{"used-before-created", Error, "A Job or Pod uses an object that is a hook of a higher weight."}
-	nameOrder           = &Rule{"name-order", Warning, "A Job or Pod uses a hook of its own weight that plain Helm creates after it, by name."}
+	nameOrder           = &Rule{"name-order", Warning, "A Job or Pod uses a hook of its own weight, or a hook is after one by annotation, that plain Helm creates later, by name."}
 	numberedNames       = &Rule{"numbered-names", Warning, "Jobs or Pods of one weight have names with numbers that tell an order, and run at once."}
 	usedBeforeInstall   = &Rule{"used-before-install", Warning, "A pre-install hook uses an object that the chart creates only after it."}
 	usedAfterDelete     = &Rule{"used-after-delete", Warning, "A post-delete hook uses an object that has been deleted before it."}
