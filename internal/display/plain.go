@@ -1,6 +1,7 @@
 package display
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -279,33 +280,101 @@ func (p *Plain) line(format string, args ...any) {
 
 // contents says what a tier holds.
 func contents(plan *hooks.Plan, tier int) string {
-	setup, work, kinds := 0, 0, map[string]int{}
+	var setup, work []hooks.Step
+	kinds := map[string]int{}
 	for _, stage := range plan.Tiers[tier].Stages {
 		for _, step := range stage.Steps {
 			if step.Hook.RunsToCompletion() {
-				work++
+				work = append(work, step)
 				kinds[step.Hook.Kind]++
 			} else {
-				setup++
+				setup = append(setup, step)
 			}
 		}
 	}
-	var parts []string
-	if setup > 0 {
-		parts = append(parts, count(setup, "object to set up", "objects to set up"))
+	var parts, bounds []string
+	if len(setup) > 0 {
+		parts = append(parts, count(len(setup), "object to set up", "objects to set up"))
+		bounds = append(bounds, bound(plan, setup))
 	}
-	if work > 0 {
+	if len(work) > 0 {
 		var of []string
 		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 			of = append(of, count(kinds[kind], Printable(kind), Printable(kind)+"s"))
 		}
 		parts = append(parts, strings.Join(of, " and "))
+		bounds = append(bounds, bound(plan, work))
 	}
-	text := strings.Join(parts, ", then ")
-	if max(setup, work) > plan.Parallelism {
-		text += fmt.Sprintf(", at most %d at once", plan.Parallelism)
+	if len(bounds) == 2 && bounds[0] == bounds[1] {
+		bounds[0] = "" // said once, of both
 	}
-	return text
+	for i := range parts {
+		parts[i] += bounds[i]
+	}
+	return strings.Join(parts, ", then ")
+}
+
+// bound says how many of the steps run at once at most, if not all.
+func bound(plan *hooks.Plan, steps []hooks.Step) string {
+	allowed := atOnce(plan.Limits, steps)
+	switch {
+	case allowed < min(len(steps), plan.Parallelism):
+		return fmt.Sprintf(", at most %d at once by the charts' limits", allowed)
+	case len(steps) > plan.Parallelism:
+		return fmt.Sprintf(", at most %d at once", plan.Parallelism)
+	default:
+		return ""
+	}
+}
+
+// atOnce returns how many of the steps the limits let run at once at most.
+func atOnce(limits []hooks.Limit, steps []hooks.Step) int {
+	// A group is steps of which so many run at once at most, and the limits that count
+	// all of them.
+	type group struct {
+		most   int
+		limits []int
+	}
+	var groups []group
+	counted := make([]int, len(limits))
+	for _, step := range steps {
+		groups = append(groups, group{1, step.Limits})
+		for _, l := range step.Limits {
+			counted[l]++
+		}
+	}
+	var narrow []int // those that count some step, the narrowest first
+	for l, n := range counted {
+		if n > 0 {
+			narrow = append(narrow, l)
+		}
+	}
+	slices.SortStableFunc(narrow, func(a, b int) int { return cmp.Compare(counted[a], counted[b]) })
+	for _, l := range narrow {
+		var rest, within []group
+		for _, g := range groups {
+			if slices.Contains(g.limits, l) {
+				within = append(within, g)
+			} else {
+				rest = append(rest, g)
+			}
+		}
+		if len(within) == 0 {
+			continue // it counts only parts of groups
+		}
+		one := group{limits: slices.Clone(within[0].limits)}
+		for _, g := range within {
+			one.most += g.most
+			one.limits = slices.DeleteFunc(one.limits, func(l int) bool { return !slices.Contains(g.limits, l) })
+		}
+		one.most = min(one.most, limits[l].MaxParallel)
+		groups = append(rest, one)
+	}
+	most := 0
+	for _, g := range groups {
+		most += g.most
+	}
+	return most
 }
 
 func count(n int, one, many string) string {

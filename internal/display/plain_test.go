@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -146,6 +147,78 @@ pre-install: 1 of 2 hooks succeeded in 2.0s; 1 failed, which is ignored
 			t.Errorf("%d ignored, want 1:\n%s", ignored, out.String())
 		}
 	})
+}
+
+// TestContents: what a weight holds, and how many of that run at once at most.
+func TestContents(t *testing.T) {
+	const (
+		shop, db, cache, queue, mail = "shop", "shop/charts/db", "shop/charts/cache", "shop/charts/queue", "shop/charts/mail"
+
+		byLimits = " at once by the charts' limits"
+	)
+	limit := func(n int, charts ...string) hooks.Limit { return hooks.Limit{Charts: charts, MaxParallel: n} }
+	for name, test := range map[string]struct {
+		hooks       string // as chart=number of Jobs; with a +, of Jobs and as many objects to set up
+		parallelism int
+		limits      []hooks.Limit
+		want        string
+	}{
+		"few":                         {"shop=3", 8, nil, "3 Jobs"},
+		"many":                        {"shop=10", 8, nil, "10 Jobs, at most 8 at once"},
+		"many of both":                {"shop=+10", 8, nil, "10 objects to set up, then 10 Jobs, at most 8 at once"},
+		"many objects":                {"shop=+5 db=-4", 8, nil, "9 objects to set up, at most 8 at once, then 5 Jobs"},
+		"a limit of all":              {"shop=10", 8, []hooks.Limit{limit(3, shop)}, "10 Jobs, at most 3" + byLimits},
+		"a limit of all, of few":      {"shop=4", 8, []hooks.Limit{limit(3, shop)}, "4 Jobs, at most 3" + byLimits},
+		"a limit that's no matter":    {"shop=3", 8, []hooks.Limit{limit(3, shop)}, "3 Jobs"},
+		"a limit above the user's":    {"shop=10", 8, []hooks.Limit{limit(9, shop)}, "10 Jobs, at most 8 at once"},
+		"a limit as high as the user": {"shop=10", 8, []hooks.Limit{limit(8, shop)}, "10 Jobs, at most 8 at once"},
+		"one at a time":               {"shop=2", 8, []hooks.Limit{limit(1, shop)}, "2 Jobs, at most 1" + byLimits},
+		"a limit of some":             {"shop=2 db=5", 8, []hooks.Limit{limit(3, db)}, "7 Jobs, at most 5" + byLimits},
+		"a limit of some, enough":     {"shop=6 db=5", 8, []hooks.Limit{limit(3, db)}, "11 Jobs, at most 8 at once"},
+		"two limits":                  {"db=5 cache=5", 8, []hooks.Limit{limit(3, db), limit(1, cache)}, "10 Jobs, at most 4" + byLimits},
+		"a limit within another":      {"shop=2 db=5", 8, []hooks.Limit{limit(4, shop), limit(1, db)}, "7 Jobs, at most 3" + byLimits},
+		"a limit around another":      {"shop=9 db=5", 8, []hooks.Limit{limit(4, shop), limit(1, db)}, "14 Jobs, at most 4" + byLimits},
+		"of two charts together":      {"db=5 cache=5", 8, []hooks.Limit{limit(2, db, cache), limit(1, cache)}, "10 Jobs, at most 2" + byLimits},
+		"limits that overlap": {"db=1 cache=1 queue=1 mail=1", 8, []hooks.Limit{limit(1, db, cache), limit(1, queue, mail), limit(1, cache, queue)},
+			"4 Jobs, at most 2" + byLimits},
+		"a limit of both":        {"shop=+5", 8, []hooks.Limit{limit(3, shop)}, "5 objects to set up, then 5 Jobs, at most 3" + byLimits},
+		"a limit of one of both": {"shop=-5 db=5", 8, []hooks.Limit{limit(3, db)}, "5 objects to set up, then 5 Jobs, at most 3" + byLimits},
+		"one after another":      {"shop=2", 1, []hooks.Limit{limit(1, shop)}, "2 Jobs, at most 1 at once"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var all []*hooks.Hook
+			for field := range strings.FieldsSeq(test.hooks) {
+				folder, number, _ := strings.Cut(field, "=")
+				if folder != shop {
+					folder = shop + "/charts/" + folder
+				}
+				n, err := strconv.Atoi(strings.TrimLeft(number, "+-"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range n {
+					for _, kind := range map[string][]string{"+": {"ServiceAccount", "Job"}, "-": {"ServiceAccount"}}[number[:1]] {
+						all = append(all, hook(kind, fmt.Sprint(folder, i)))
+					}
+					if !strings.ContainsAny(number, "+-") {
+						all = append(all, hook("Job", fmt.Sprint(folder, i)))
+					}
+				}
+				for _, h := range all {
+					if h.Path == "" {
+						h.Path = folder + "/templates/a.yaml"
+					}
+				}
+			}
+			plan, err := hooks.NewPlan("pre-install", all, hooks.PlanOptions{Parallelism: test.parallelism, Limits: test.limits})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := contents(plan, 0); got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
 }
 
 func TestWaiting(t *testing.T) {
