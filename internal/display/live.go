@@ -315,7 +315,7 @@ func (l *Live) region(now time.Time, width, height int) []line {
 	counts := []string{fmt.Sprintf("%d of %d done", p.succeeded, p.plan.Len()), fmt.Sprintf("%d running", len(p.running))}
 	if queued := p.queued(); queued > 0 {
 		what := "queued"
-		if p.failed > 0 && !p.options.KeepGoing {
+		if p.stopping || p.failed > 0 && !p.options.KeepGoing {
 			what = "won't run"
 		}
 		counts = append(counts, fmt.Sprintf("%d %s", queued, what))

@@ -162,11 +162,32 @@ rate-000 failed: BackoffLimitExceeded
 A hook failed: no further hook starts (1 of pre-install won'
 t run); waiting for 1 running hook: Job/migrate-002.
   00:00:01 +1.6s   succeeded  Job/migrate-002  1.6s
-pre-install: 2 of 4 hooks succeeded in 1.6s
+pre-install: 2 of 4 hooks succeeded in 1.6s; 1 failed, 1 nev
+er started
 `)
 		_, _ = l.Write([]byte("afterwards\n"))
-		if !strings.HasSuffix(s.String(), "in 1.6s\nafterwards\n") {
+		if !strings.HasSuffix(s.String(), "er started\nafterwards\n") {
 			t.Errorf("what is written afterwards is not at the end:\n%s", s)
+		}
+	})
+}
+
+// TestLiveWhileStopping: hooks that no longer start aren't said to be queued, until the next event.
+func TestLiveWhileStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &screen{width: 100}
+		l := onScreen(s, 24, Options{KeepGoing: true})
+		defer l.Close()
+		all := begin(l, 4, 2)
+		l.Observe(hooks.Stopping{Event: "pre-install", Running: all[:2], Queued: 2})
+		for _, want := range []string{"2 running, 2 won't run; 0.1s", "2 running, 2 queued; 0.1s"} {
+			time.Sleep(refreshInterval + time.Millisecond)
+			synctest.Wait()
+			if got := s.String(); !strings.Contains(got, "\npre-install, weight -5: 0 of 4 done, "+want+"\n") {
+				t.Errorf("the screen shows:\n%s\nwant it to say %s", got, want)
+			}
+			l.Observe(hooks.EventEnded{Event: "pre-install", Err: fmt.Errorf("interrupted")})
+			begin(l, 4, 2)
 		}
 	})
 }

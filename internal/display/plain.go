@@ -45,6 +45,8 @@ type Plain struct {
 	succeeded int
 	failed    int
 	ignored   int // failed, which is of no matter
+	unknown   int // whose end nobody has seen
+	stopping  bool
 }
 
 // runningHook is a hook that runs.
@@ -100,7 +102,8 @@ func (p *Plain) observe(n hooks.Notice) {
 			p.began = now
 		}
 		p.plan, p.eventAt, p.running = n.Plan, now, nil
-		p.started, p.unstarted, p.succeeded, p.failed, p.ignored = 0, 0, 0, 0, 0
+		p.started, p.unstarted, p.succeeded, p.failed, p.ignored, p.unknown = 0, 0, 0, 0, 0, 0
+		p.stopping = false
 		if p.options.Progress && !p.quiet {
 			p.beginBeats()
 		}
@@ -123,6 +126,7 @@ func (p *Plain) observe(n hooks.Notice) {
 	case hooks.ClusterWarned:
 		p.line("WARNING: %s", oneLine(n.Message))
 	case hooks.Stopping:
+		p.stopping = true
 		text := waiting(n.Event, n.Running, n.Queued)
 		if len(n.Running) > 0 {
 			text += " " + p.options.Leave
@@ -131,15 +135,36 @@ func (p *Plain) observe(n hooks.Notice) {
 	case hooks.EventEnded:
 		p.endBeats()
 		took := time.Since(p.eventAt).Seconds()
-		of, ignored := count(p.plan.Len(), "hook", "hooks"), ""
+		of, others := count(p.plan.Len(), "hook", "hooks"), ""
 		if n.Err != nil || p.ignored > 0 {
-			of = fmt.Sprintf("%d of %s succeeded", p.succeeded, of)
+			of, others = fmt.Sprintf("%d of %s succeeded", p.succeeded, of), p.others()
 		}
-		if p.ignored > 0 {
-			ignored = fmt.Sprintf("; %d failed, which is ignored", p.ignored)
-		}
-		p.progress("%s: %s in %.1fs%s", p.plan.Event, of, took, ignored)
+		p.progress("%s: %s in %.1fs%s", p.plan.Event, of, took, others)
 	}
+}
+
+// others says what has become of the event's hooks that didn't succeed.
+func (p *Plain) others() string {
+	var parts []string
+	add := func(n int, what string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	add(p.failed, "failed")
+	add(p.unknown, "unknown")
+	add(p.queued(), "never started")
+	text := ""
+	if len(parts) > 0 {
+		text = "; " + strings.Join(parts, ", ")
+	}
+	switch {
+	case p.ignored > 0 && p.failed > 0:
+		text += fmt.Sprintf("; %d more failed, which is ignored", p.ignored)
+	case p.ignored > 0:
+		text += fmt.Sprintf("; %d failed, which is ignored", p.ignored)
+	}
+	return text
 }
 
 func (p *Plain) find(h *hooks.Hook) int {
@@ -159,6 +184,9 @@ func (p *Plain) ended(n hooks.HookEnded) {
 		if !r.Hook.RunsToCompletion() {
 			what = "created"
 		}
+	}
+	if r.Phase == hooks.Unknown {
+		p.unknown++
 	}
 	if what != "created" && !r.StartedAt.IsZero() && !r.CompletedAt.IsZero() {
 		detail = fmt.Sprintf("  %.1fs", r.CompletedAt.Sub(r.StartedAt).Seconds())

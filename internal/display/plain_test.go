@@ -74,7 +74,7 @@ func TestPlainProgress(t *testing.T) {
 A hook failed: no further hook starts (2 of pre-install won't run); waiting for 1 running hook: Job/migrate.
 ` + alarms + `  00:00:11 +11.2s  succeeded  Job/migrate  10.0s
   00:00:11 +11.2s  failed     Job/late: deleting the object of an earlier run: no
-pre-install: 2 of 5 hooks succeeded in 11.2s
+pre-install: 2 of 5 hooks succeeded in 11.2s; 2 failed, 1 never started
 `
 		if got := out.String(); got != want {
 			t.Errorf("got:\n%s\nwant:\n%s", got, want)
@@ -147,6 +147,55 @@ pre-install: 1 of 2 hooks succeeded in 2.0s; 1 failed, which is ignored
 			t.Errorf("%d ignored, want 1:\n%s", ignored, out.String())
 		}
 	})
+}
+
+// TestEventEnded: the last line of an event says what has become of all its hooks.
+func TestEventEnded(t *testing.T) {
+	failed := errors.New("failed")
+	for name, test := range map[string]struct {
+		ends string // of the first hooks, as a letter each: that of its phase, I where a failure is ignored
+		err  error
+		want string
+	}{
+		"all":                 {"SSSSSS", nil, "6 hooks in 0.0s"},
+		"all, and an error":   {"SSSSSS", failed, "6 of 6 hooks succeeded in 0.0s"},
+		"one ignored":         {"SSISSS", nil, "5 of 6 hooks succeeded in 0.0s; 1 failed, which is ignored"},
+		"one failed":          {"SSFSSS", failed, "5 of 6 hooks succeeded in 0.0s; 1 failed"},
+		"some never started":  {"SSF", failed, "2 of 6 hooks succeeded in 0.0s; 1 failed, 3 never started"},
+		"interrupted":         {"SS", failed, "2 of 6 hooks succeeded in 0.0s; 4 never started"},
+		"left at once":        {"SSUU", failed, "2 of 6 hooks succeeded in 0.0s; 2 unknown, 2 never started"},
+		"of every kind":       {"SFUI", failed, "1 of 6 hooks succeeded in 0.0s; 1 failed, 1 unknown, 2 never started; 1 more failed, which is ignored"},
+		"ignored and stopped": {"SI", failed, "1 of 6 hooks succeeded in 0.0s; 4 never started; 1 failed, which is ignored"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				p := NewPlain(&out, options)
+				var all []*hooks.Hook
+				for i := range 6 {
+					all = append(all, hook("Job", fmt.Sprint(i)))
+				}
+				plan, err := hooks.NewPlan("pre-install", all, hooks.PlanOptions{Parallelism: 6})
+				if err != nil {
+					t.Fatal(err)
+				}
+				// Another event before it is of no matter.
+				for _, ends := range []string{"FUI", test.ends} {
+					p.Observe(hooks.EventStarted{Plan: plan})
+					for i, phase := range ends {
+						r := hooks.Result{Hook: all[i], Ignored: phase == 'I', StartedAt: time.Now()}
+						r.Phase = map[rune]hooks.Phase{'S': hooks.Succeeded, 'F': hooks.Failed, 'I': hooks.Failed, 'U': hooks.Unknown}[phase]
+						p.Observe(hooks.HookStarted{Hook: all[i], At: time.Now()})
+						p.Observe(hooks.HookEnded{Result: r})
+					}
+					p.Observe(hooks.EventEnded{Err: test.err})
+				}
+				if got := out.String(); !strings.HasSuffix(got, "\npre-install: "+test.want+"\n") {
+					t.Errorf("got:\n%s\nwant it to end with:\n%s", got, test.want)
+				}
+			})
+		})
+	}
 }
 
 // TestContents: what a weight holds, and how many of that run at once at most.
