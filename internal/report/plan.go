@@ -245,13 +245,23 @@ func newPlanEvent(planned *hooks.Plan, forecast []hooks.Forecast, end time.Durat
 
 func (p *Plan) hooks() func(yield func(*PlanHook) bool) {
 	return func(yield func(*PlanHook) bool) {
-		for _, event := range p.Events {
-			for _, tier := range event.Tiers {
-				for _, stage := range tier.Stages {
-					for i := range stage.Hooks {
-						if !yield(&stage.Hooks[i]) {
-							return
-						}
+		for i := range p.Events {
+			for h := range p.Events[i].hooks() {
+				if !yield(h) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (e *PlanEvent) hooks() func(yield func(*PlanHook) bool) {
+	return func(yield func(*PlanHook) bool) {
+		for _, tier := range e.Tiers {
+			for _, stage := range tier.Stages {
+				for i := range stage.Hooks {
+					if !yield(&stage.Hooks[i]) {
+						return
 					}
 				}
 			}
@@ -273,7 +283,7 @@ func (p *Plan) WriteTable(out io.Writer) error {
 		}
 	}
 	for _, event := range p.Events {
-		fmt.Fprintf(&b, "\n%s: %s\n", event.Name, p.expected(event.Seconds))
+		fmt.Fprintf(&b, "\n%s: %s\n", event.Name, event.expected())
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "WEIGHT\tSTAGE\tHOOK\tSTARTS\tTAKES\tSLOTS\tWAITS FOR"+noted)
 		for _, tier := range event.Tiers {
@@ -296,7 +306,7 @@ func (p *Plan) WriteTable(out io.Writer) error {
 		fmt.Fprintf(&b, "Of %s: at most %d at once\n", display.Printable(strings.Join(l.Charts, " and ")), l.MaxParallel)
 	}
 	if len(p.Events) > 0 {
-		fmt.Fprintf(&b, "\nExpected: %s, one after another %s.%s%s\n", inSeconds(p.Seconds), inSeconds(p.SerialSeconds), p.otherOrder(), p.caveat())
+		fmt.Fprintf(&b, "\nExpected: %s\n", p.summary())
 	}
 	_, err := out.Write(trimLines(b.Bytes()))
 	return err
@@ -336,23 +346,36 @@ func (h *PlanHook) notes() string {
 	return strings.Join(notes, ", ")
 }
 
-func (p *Plan) expected(s float64) string {
-	if p.Unknown > 0 {
-		return "at least " + inSeconds(s)
+// expected says how long the event is expected to take.
+func (e *PlanEvent) expected() string {
+	unknown := false
+	for h := range e.hooks() {
+		unknown = unknown || h.Seconds == nil
 	}
-	return inSeconds(s)
+	switch {
+	case unknown && e.Seconds == 0:
+		return "time not known"
+	case unknown:
+		return "at least " + inSeconds(e.Seconds)
+	default:
+		return inSeconds(e.Seconds)
+	}
 }
 
-// caveat says what the forecast doesn't know.
-func (p *Plan) caveat() string {
+// summary says how long all events are expected to take, and what isn't known of that.
+func (p *Plan) summary() string {
+	caveat, counts := "", ""
 	switch p.Unknown {
 	case 0:
-		return ""
 	case 1:
-		return " For 1 hook no earlier revision has recorded a time; it counts nothing."
+		caveat, counts = " For 1 hook no earlier revision has recorded a time", "; it counts nothing."
 	default:
-		return fmt.Sprintf(" For %d hooks no earlier revision has recorded a time; they count nothing.", p.Unknown)
+		caveat, counts = fmt.Sprintf(" For %d hooks no earlier revision has recorded a time", p.Unknown), "; they count nothing."
 	}
+	if p.Unknown > 0 && p.SerialSeconds == 0 {
+		return "not known." + caveat + "."
+	}
+	return fmt.Sprintf("%s, one after another %s.%s%s%s", inSeconds(p.Seconds), inSeconds(p.SerialSeconds), p.otherOrder(), caveat, counts)
 }
 
 // trimLines removes the blanks that padding leaves at the ends of lines.

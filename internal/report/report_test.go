@@ -257,6 +257,43 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+// TestPlanWithoutTimes: what isn't known is no time of zero, and no part of a sum that is.
+func TestPlanWithoutTimes(t *testing.T) {
+	known := func(s float64) *float64 { return &s }
+	for name, test := range map[string]struct {
+		plan        Plan
+		first, last string // of the event, and of all
+	}{
+		"none known":            {Plan{Unknown: 2, Events: []PlanEvent{event(0, nil, nil)}}, "time not known", "not known. For 2 hooks no earlier revision has recorded a time."},
+		"the only one":          {Plan{Unknown: 1, Events: []PlanEvent{event(0, nil)}}, "time not known", "not known. For 1 hook no earlier revision has recorded a time."},
+		"what takes none known": {Plan{Unknown: 1, Events: []PlanEvent{event(0, known(0), nil)}}, "time not known", "not known. For 1 hook no earlier revision has recorded a time."},
+		"all known":             {Plan{Seconds: 2, SerialSeconds: 2, Events: []PlanEvent{event(2, known(2))}}, "2.0s", "2.0s, one after another 2.0s."},
+		"all take none":         {Plan{Events: []PlanEvent{event(0, known(0))}}, "0.0s", "0.0s, one after another 0.0s."},
+		"some known": {Plan{Unknown: 1, Seconds: 2, SerialSeconds: 2, Events: []PlanEvent{event(2, known(2), nil)}}, "at least 2.0s",
+			"2.0s, one after another 2.0s. For 1 hook no earlier revision has recorded a time; it counts nothing."},
+		"another event's unknown": {Plan{Unknown: 2, Seconds: 2, SerialSeconds: 2, Events: []PlanEvent{event(2, known(2)), event(0, nil, nil)}}, "2.0s",
+			"2.0s, one after another 2.0s. For 2 hooks no earlier revision has recorded a time; they count nothing."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := test.plan.Events[0].expected(); got != test.first {
+				t.Errorf("the event: got %q, want %q", got, test.first)
+			}
+			if got := test.plan.summary(); got != test.last {
+				t.Errorf("all: got %q, want %q", got, test.last)
+			}
+		})
+	}
+}
+
+// event returns an event of a plan that takes so long, and its hooks each so long; nil: not known.
+func event(seconds float64, hooks ...*float64) PlanEvent {
+	stage := PlanStage{}
+	for _, s := range hooks {
+		stage.Hooks = append(stage.Hooks, PlanHook{Seconds: s})
+	}
+	return PlanEvent{Seconds: seconds, Tiers: []PlanTier{{Stages: []PlanStage{stage}}}}
+}
+
 func TestPlanFormats(t *testing.T) {
 	rel := parallel()
 	rel.Hooks = append(rel.Hooks, ran("pre-upgrade", "Job", "new", 0, 0, 0, ""))
