@@ -3,6 +3,7 @@ package cmd
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,13 +44,31 @@ func TestHookFlagsThatCannotBeFollowed(t *testing.T) {
 			t.Errorf("want exit code 1 and why; got: %+v", got)
 		}
 	})
-	t.Run("what-if", func(t *testing.T) {
-		isolate(t)
-		got, _ := runWith(t, nil, "timeline", "tested", "--what-if", "4,0")
-		if got.code != 1 || !strings.Contains(got.stderr, `invalid argument "0" for --what-if`) {
-			t.Errorf("want exit code 1 and why; got: %+v", got)
-		}
-	})
+	for value, bad := range map[string]string{"4,0": "0", "0,a": "0", "1,a,0": "a", "-1": "-1", "": "", "4,": "", "1.5": "1.5", "9999999999999999999": "9999999999999999999"} {
+		t.Run("what-if "+value, func(t *testing.T) {
+			isolate(t)
+			got, _ := runWith(t, nil, "timeline", "tested", "--what-if", "2", "--what-if", value)
+			if want := fmt.Sprintf("Error: invalid argument %q for --what-if: must be whole numbers of at least 1, separated by commas\n", bad); got != (outcome{"", want, 1}) {
+				t.Errorf("got %+v, want exit code 1 and %s", got, want)
+			}
+		})
+	}
+	for args, want := range map[string]string{
+		"timeline web":                         `release "web" in namespace "default": release: not found`,
+		"timeline web -n store":                `release "web" in namespace "store": release: not found`,
+		"timeline taken --revision 99":         `revision 99 of release "taken" in namespace "default": release: not found`,
+		"timeline taken --revision 1 -n store": `revision 1 of release "taken" in namespace "store": release: not found`,
+		"timeline Taken":                       "releaseContent: Release name is invalid: Taken",
+	} {
+		t.Run(args, func(t *testing.T) {
+			isolate(t)
+			t.Setenv("HELM_KUBEAPISERVER", fakeAPI(t))
+			got, _ := runWith(t, nil, strings.Fields(args)...)
+			if got != (outcome{"", "Error: " + want + "\n", 1}) {
+				t.Errorf("got %+v, want exit code 1 and %s", got, want)
+			}
+		})
+	}
 	for _, command := range []string{"timeline tested", "plan tested testdata/charts/shop"} {
 		t.Run(command, func(t *testing.T) {
 			isolate(t)

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,10 +11,12 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 	"helm.sh/helm/v3/cmd/helm/require"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/cli/output"
+	"helm.sh/helm/v3/pkg/storage/driver"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/report"
 )
@@ -44,7 +47,7 @@ func newTimelineCmd(p *program) *cobra.Command {
 	cfg := new(action.Configuration)
 	client := action.NewGet(cfg)
 	format := "table"
-	var whatIf []int
+	var whatIf counts
 
 	cmd := &cobra.Command{
 		Use:               "timeline [RELEASE]",
@@ -55,19 +58,20 @@ func newTimelineCmd(p *program) *cobra.Command {
 		ValidArgsFunction: p.testArguments,
 		PreRunE: func(*cobra.Command, []string) error {
 			p.escape()
-			for _, n := range whatIf {
-				if n < 1 {
-					return fmt.Errorf("invalid argument %q for --what-if: must be whole numbers of at least 1, separated by commas", strconv.Itoa(n))
-				}
+			if whatIf.bad != nil {
+				return whatIf.bad
 			}
 			return p.configure(cfg)
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			rel, err := client.Run(args[0])
+			if errors.Is(err, driver.ErrReleaseNotFound) {
+				return fmt.Errorf("%s: %w", revisionOf(args[0], p.settings.Namespace(), client.Version), err)
+			}
 			if err != nil {
 				return err
 			}
-			t, err := report.NewTimeline(rel, whatIf...)
+			t, err := report.NewTimeline(rel, whatIf.numbers...)
 			if err != nil {
 				return err
 			}
@@ -77,7 +81,7 @@ func newTimelineCmd(p *program) *cobra.Command {
 
 	f := cmd.Flags()
 	f.IntVar(&client.Version, "revision", 0, "show this revision instead of the latest")
-	f.IntSliceVar(&whatIf, "what-if", nil, "say how long the hooks would take if so many of equal weight ran at once (can specify multiple or separate values with commas)")
+	f.Var(&whatIf, "what-if", "say how long the hooks would take if so many of equal weight ran at once (can specify multiple or separate values with commas)")
 	formats := formatValue{choice{&format, []string{"table", "json", "yaml", "mermaid", "html", "trace"}}}
 	f.VarP(formats, "output", "o", formats.usage())
 	completeFlag(cmd, "output", cobra.FixedCompletions(formats.allowed, cobra.ShellCompDirectiveNoFileComp))
@@ -85,6 +89,40 @@ func newTimelineCmd(p *program) *cobra.Command {
 	completeFlag(cmd, "what-if", cobra.NoFileCompletions)
 	return cmd
 }
+
+// revisionOf names what was to be shown, where Helm's error doesn't.
+func revisionOf(release, namespace string, revision int) string {
+	text := fmt.Sprintf("release %q in namespace %q", release, namespace)
+	if revision > 0 {
+		text = fmt.Sprintf("revision %d of %s", revision, text)
+	}
+	return text
+}
+
+// counts is the value of --what-if. Several are added up, as by pflag's own lists.
+type counts struct {
+	numbers []int
+	// bad is what's wrong with the first that isn't a number of hooks. It's kept until the
+	// flags have been parsed, since pflag's error wouldn't say which of several it is.
+	bad error
+}
+
+// Set, String and Type implement [pflag.Value].
+func (c *counts) Set(s string) error {
+	for word := range strings.SplitSeq(s, ",") {
+		n, err := strconv.Atoi(word)
+		if (err != nil || n < 1) && c.bad == nil {
+			c.bad = fmt.Errorf("invalid argument %q for --what-if: must be whole numbers of at least 1, separated by commas", word)
+		}
+		c.numbers = append(c.numbers, n)
+	}
+	return nil
+}
+
+func (c *counts) String() string { return strings.Trim(fmt.Sprint(c.numbers), "[]") }
+func (c *counts) Type() string   { return "ints" }
+
+var _ pflag.Value = (*counts)(nil)
 
 // formatValue is the value of an --output that has formats of its own.
 type formatValue struct{ choice }
