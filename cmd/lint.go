@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"helm.sh/helm/v3/cmd/helm/require"
@@ -12,6 +15,7 @@ import (
 	"helm.sh/helm/v3/pkg/cli/values"
 	"helm.sh/helm/v3/pkg/engine"
 	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/repo"
 
 	"github.com/helm-parallel-hooks/helm-parallel-hooks/internal/lint"
 )
@@ -124,6 +128,9 @@ func (l *lintRun) render(ref string) (*release.Release, error) {
 	}
 	l.client.SetRegistryClient(registryClient)
 	chrt, vals, err := l.loadChart(l.client, ref, &l.values)
+	if err != nil && l.isNowhere(ref) {
+		return nil, fmt.Errorf("there is no chart %q in this folder: %w", ref, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +140,25 @@ func (l *lintRun) render(ref string) (*release.Release, error) {
 	l.client.Namespace = l.settings.Namespace()
 	l.client.APIVersions = l.apiVersions
 	return l.client.Run(chrt, vals)
+}
+
+// isNowhere reports whether ref can be meant for a file or folder alone, and there's none,
+// which Helm doesn't say: it takes such for the name of a repository and its chart (pkg/action,
+// LocateChart, and pkg/downloader, ResolveChartVersion).
+func (l *lintRun) isNowhere(ref string) bool {
+	ref = strings.TrimSpace(ref)
+	if _, err := os.Stat(ref); err == nil || l.client.RepoURL != "" || strings.Contains(ref, "://") {
+		return false
+	}
+	if filepath.IsAbs(ref) || strings.HasPrefix(ref, ".") {
+		return false // of those it does
+	}
+	name, _, inside := strings.Cut(ref, "/")
+	if !inside {
+		return true
+	}
+	repositories, err := repo.LoadFile(l.settings.RepositoryConfig)
+	return err != nil || !repositories.Has(name)
 }
 
 // renderTemplates returns what the templates of a release render to: some of that Helm

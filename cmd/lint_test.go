@@ -93,6 +93,32 @@ func lintReport(t *testing.T, args ...string) *lint.Report {
 	return r
 }
 
+// TestLintOfNoChart: what can only be meant for a file is said not to be there, before Helm's own
+// words, which take it for something else.
+func TestLintOfNoChart(t *testing.T) {
+	const nowhere = "there is no chart %q in this folder: "
+	for ref, want := range map[string]string{
+		"nope":                           fmt.Sprintf(nowhere, "nope") + "non-absolute URLs should be in form of repo_name/path_to_chart, got: nope",
+		"charts/nope":                    fmt.Sprintf(nowhere, "charts/nope") + "repo charts not found",
+		"local/nope":                     `chart "nope" matching`, // of a repository that's known
+		"./nope":                         `path "./nope" not found`,
+		"/nope":                          `path "/nope" not found`,
+		"http://127.0.0.1:1/a.tgz":       `Get "http://127.0.0.1:1/a.tgz": `,
+		"oci://127.0.0.1:1/a":            `Get "https://127.0.0.1:1/v2/`,
+		"nope --repo http://127.0.0.1:1": `looks like "http://127.0.0.1:1" is not a valid chart repository`,
+		"testdata/charts":                `Chart.yaml file is missing`, // a folder that is there
+	} {
+		t.Run(ref, func(t *testing.T) {
+			isolate(t)
+			addCandidates(t)
+			got, _ := runWith(t, nil, append([]string{"lint"}, strings.Fields(ref)...)...)
+			if got.code != 1 || !strings.HasPrefix(got.stderr, "Error: "+want) {
+				t.Errorf("got %+v, want exit code 1 and %s", got, want)
+			}
+		})
+	}
+}
+
 // TestEveryRuleFindsSomething: the chart that's broken on purpose breaks every rule.
 func TestEveryRuleFindsSomething(t *testing.T) {
 	found := map[string]int{}
