@@ -75,6 +75,9 @@ func (c *check) addPlanError(rel *release.Release, err error, events ...hooks.Ev
 			c.add(invalidAnnotation, about{events: events, template: path.Join(rel.Chart.Name(), "Chart.yaml")}, "%v", err)
 			continue
 		}
+		if c.notString[annotation{bad.Hook, bad.Annotation}] {
+			continue // that's all there is to be said of it
+		}
 		a := about{template: path.Join(bad.Chart, "Chart.yaml")}
 		if bad.Hook != nil {
 			a = aboutHook(bad.Hook)
@@ -165,6 +168,10 @@ func (c *check) checkHookAnnotations(h *hooks.Hook, manifest string) {
 		switch value := written[key].(type) {
 		case string, nil: // nothing is the empty string to Kubernetes too
 		default:
+			// A List's own aren't those of which the engine says so too.
+			if len(h.Objects) == 1 && h.Objects[0].GetKind() == h.Kind {
+				c.notString[annotation{h, key}] = true
+			}
 			c.add(annotationNotString, a.annotated(key, fmt.Sprint(value)), "%s is %v, which is no string: Kubernetes will refuse the object; put the value in quotes", key, value)
 		}
 	}

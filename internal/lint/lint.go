@@ -60,7 +60,7 @@ type Finding struct {
 //
 // The error is that of a hook which isn't an object.
 func Check(rel *release.Release, templates map[string]string, sources Sources) (*Report, error) {
-	c := &check{namespace: rel.Namespace, sources: sources, seen: map[string]*Finding{}}
+	c := &check{namespace: rel.Namespace, sources: sources, seen: map[string]*Finding{}, notString: map[annotation]bool{}}
 	var all []*hooks.Hook
 	for _, h := range rel.Hooks {
 		converted, err := helm3.Convert(h, rel.Namespace)
@@ -97,6 +97,15 @@ type check struct {
 	limits    []hooks.Limit // of the charts
 	findings  []*Finding
 	seen      map[string]*Finding
+	// notString are the annotations of which it's been said already that their values are no
+	// strings.
+	notString map[annotation]bool
+}
+
+// annotation is one of a hook's.
+type annotation struct {
+	hook *hooks.Hook
+	name string
 }
 
 // about names what a finding is about.

@@ -143,6 +143,16 @@ other/annotation: x`, ""), ""},
 			`error invalid-weight Job/a test 7: helm.sh/hook-weight is "", which is no whole number: Helm takes 0` + "\n"},
 		"a number": {job("a", "test", `helm.sh/hook-weight: 5`, ""),
 			`error annotation-not-string Job/a test 7: helm.sh/hook-weight is 5, which is no string: Kubernetes will refuse the object; put the value in quotes` + "\n"},
+		"a number of slots": {job("a", "pre-install,test", "parallel-hooks/slots: 4\nparallel-hooks/timeout: 90", ""),
+			`error annotation-not-string Job/a pre-install,test 7: parallel-hooks/slots is 4, which is no string: Kubernetes will refuse the object; put the value in quotes` + "\n" +
+				`error annotation-not-string Job/a pre-install,test 8: parallel-hooks/timeout is 90, which is no string: Kubernetes will refuse the object; put the value in quotes` + "\n"},
+		"a number of slots, and a bad one": {job("a", "test", "parallel-hooks/slots: 4\nparallel-hooks/timeout: \"90\"", ""),
+			`error annotation-not-string Job/a test 7: parallel-hooks/slots is 4, which is no string: Kubernetes will refuse the object; put the value in quotes` + "\n" +
+				`error invalid-annotation Job/a test 8: parallel-hooks/timeout: "90": must be a duration above zero, such as "90s" or "1h30m"` + "\n"},
+		"a number of slots in a List of one": {list("{helm.sh/hook: test, parallel-hooks/slots: 4}", "b, annotations: {parallel-hooks/slots: 5}"),
+			`error annotation-not-string List/l test 4: parallel-hooks/slots is 4, which is no string: Kubernetes will refuse the object; put the value in quotes` + "\n" +
+				`error invalid-annotation List/l test 4: parallel-hooks/slots: "4": isn't read at a List` + unread +
+				`error invalid-annotation List/l test 4: parallel-hooks/slots: "5": is no string; put the value in quotes` + "\n"},
 		"a truth": {job("a", "test", `other/annotation: true`, ""),
 			`error annotation-not-string Job/a test 7: other/annotation is true, which is no string: Kubernetes will refuse the object; put the value in quotes` + "\n"},
 		"an unknown event": {job("a", "pre-install,preupgrade", "", ""),
