@@ -50,7 +50,7 @@ func (t *Timeline) WriteHTML(out io.Writer) error {
 	var events []pageEvent
 	for _, e := range t.Events {
 		shown := pageEvent{Name: e.Name, Summary: e.summary()}
-		for _, h := range e.Hooks {
+		for _, h := range e.rows() {
 			shown.Rows = append(shown.Rows, e.pageRow(h))
 		}
 		events = append(events, shown)
@@ -70,7 +70,7 @@ func (t *Timeline) WriteHTML(out io.Writer) error {
 func (e *Event) pageRow(h Hook) pageRow {
 	row := pageRow{
 		Name: display.Printable(h.String()), Path: display.Printable(h.Path), Weight: h.Weight,
-		Start: "+" + inSeconds(h.Start.Sub(e.Start).Seconds()), Took: inSeconds(h.Seconds), Phase: display.Printable(h.outcome()),
+		Start: "+" + e.since(h), Took: inSeconds(h.Seconds), Phase: display.Printable(h.outcome()),
 	}
 	if h.Phase == "Succeeded" || h.Phase == "Failed" {
 		row.Class = h.Phase

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +100,45 @@ func TestTimelineFormats(t *testing.T) {
 		} {
 			golden(t, "timeline-"+name+"."+format, write)
 		}
+	}
+}
+
+// TestRows: hooks that a person can't tell apart by their starts are in the order of their names,
+// and nobody else's order changes.
+func TestRows(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for name, test := range map[string]struct{ started, want string }{ // weight, name and milliseconds
+		"all at once":            {"0c0 0b10 0a20", "a b c"},
+		"one after another":      {"0c0 0b100 0a200", "c b a"},
+		"by weight first":        {"0c0 1b0 0a0", "a c b"},
+		"by weight, before time": {"1a0 0b900", "b a"},
+		"rounded alike":          {"0x0 0b51 0a149", "x a b"},
+		"rounded otherwise":      {"0b49 0a51 0x0", "b x a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var all []Hook
+			for field := range strings.FieldsSeq(test.started) {
+				millis, err := strconv.Atoi(field[2:])
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, Hook{Name: field[1:2], Kind: "Job", Weight: int(field[0] - '0'), Start: start.Add(time.Duration(millis) * time.Millisecond)})
+			}
+			e := newEvent("pre-install", all)
+			var got []string
+			for _, h := range e.rows() {
+				got = append(got, h.Name)
+			}
+			if strings.Join(got, " ") != test.want {
+				t.Errorf("got %v, want %s", got, test.want)
+			}
+			table := new(bytes.Buffer)
+			e.writeRows(table, 80)
+			listed := regexp.MustCompile(`Job/\w`).FindAllString(table.String(), -1)
+			if strings.Join(listed, " ") != "Job/"+strings.Join(got, " Job/") {
+				t.Errorf("the table has %v, want %v", listed, got)
+			}
+		})
 	}
 }
 

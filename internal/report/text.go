@@ -2,10 +2,12 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -61,23 +63,41 @@ func (e *Event) summary() string {
 
 func inSeconds(s float64) string { return fmt.Sprintf("%.1fs", s) }
 
+// since returns how long after the event's start the hook started, as it's printed.
+func (e *Event) since(h Hook) string { return inSeconds(h.Start.Sub(e.Start).Seconds()) }
+
+// rows returns the hooks as they're listed for a person: those that seem to have started at
+// the same moment by name, since what tells their starts apart can't be seen.
+func (e *Event) rows() []Hook {
+	rows := slices.Clone(e.Hooks)
+	slices.SortStableFunc(rows, func(a, b Hook) int {
+		order := cmp.Compare(a.Weight, b.Weight)
+		if order == 0 && e.since(a) != e.since(b) {
+			order = a.Start.Compare(b.Start)
+		}
+		return cmp.Or(order, strings.Compare(a.Name, b.Name))
+	})
+	return rows
+}
+
 // writeRows writes a line for each hook, its bar last.
 func (e *Event) writeRows(b *bytes.Buffer, columns int) {
 	var table bytes.Buffer
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "WEIGHT\tHOOK\tSTART\tTOOK\tPHASE\t")
-	for _, h := range e.Hooks {
+	all := e.rows()
+	for _, h := range all {
 		took := inSeconds(h.Seconds)
 		if h.End.IsZero() {
 			took = "?"
 		}
-		fmt.Fprintf(w, "%d\t%s\t+%s\t%s\t%s\t\n", h.Weight, display.Printable(h.String()), inSeconds(h.Start.Sub(e.Start).Seconds()), took, display.Printable(h.outcome()))
+		fmt.Fprintf(w, "%d\t%s\t+%s\t%s\t%s\t\n", h.Weight, display.Printable(h.String()), e.since(h), took, display.Printable(h.outcome()))
 	}
 	_ = w.Flush() // to a buffer
 	lines := strings.Split(strings.TrimRight(table.String(), "\n"), "\n")
 	width := min(max(columns-len([]rune(lines[0])), narrowest), widest)
 	fmt.Fprintln(b, strings.TrimRight(lines[0], " "))
-	for i, h := range e.Hooks {
+	for i, h := range all {
 		fmt.Fprintln(b, strings.TrimRight(lines[i+1]+e.bar(h, width), " "))
 	}
 }
