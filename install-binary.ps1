@@ -276,7 +276,7 @@ function Get-Stamp {
 }
 
 function New-Binary([string] $version) {
-    Write-Host "Building helm-parallel-hooks $version with Go; this takes a minute or two."
+    Write-Host "Building helm-parallel-hooks $version with Go; this takes several minutes the first time."
     # The script may be run in the user's own session, whose environment is to stay what it was.
     $before = @{}
     foreach ($name in 'TZ', 'CGO_ENABLED', 'GOWORK', 'GOFLAGS', 'GOOS', 'GOARCH') { $before[$name] = [Environment]::GetEnvironmentVariable($name) }

@@ -571,7 +571,7 @@ stamp() {
 # build_from_source builds the binary with the Go toolchain.
 build_from_source() {
   new=$work/built
-  say "Building helm-parallel-hooks $version with $(go env GOVERSION); this takes a minute or two."
+  say "Building helm-parallel-hooks $version with $(go env GOVERSION); this takes several minutes the first time."
   stamp=$(stamp)
   # For this machine, whatever the user's own builds are for.
   os=$(go env GOHOSTOS)

@@ -182,7 +182,7 @@ func (s *stage) installPlugin(ctx context.Context) error {
 		fmt.Fprintln(s.out, "NOTE: helm installs the last commit; what is not committed is not in it.")
 	}
 	url := "file://" + s.root
-	fmt.Fprintf(s.out, "Installing the plugin, which builds it (a minute or two the first time):\n  $ helm plugin install %s\n", url)
+	fmt.Fprintf(s.out, "Installing the plugin, which builds it (several minutes the first time):\n  $ helm plugin install %s\n", url)
 	begin := time.Now()
 	if err := s.helm(ctx, "plugin", "install", url); err != nil {
 		return err
