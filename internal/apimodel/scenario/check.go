@@ -419,7 +419,7 @@ func (j *judge) excuse(h *hook) string {
 		// An answer to a request may be none to the question, as that the object exists already.
 		silence = max(silence, unanswered.After)
 	}
-	if j.Class == Forever && silence >= j.Timeout-longestDelay {
+	if j.Class != Faultless && silence >= j.Timeout-longestDelay {
 		return "nothing was answered for as long as the timeout"
 	}
 	for _, post := range h.posts {
