@@ -201,8 +201,8 @@ func noticesOf(parts []part) []byte {
 	sorted := slices.SortedFunc(slices.Values(parts), func(a, b part) int { return cmp.Compare(a.path, b.path) })
 	var out bytes.Buffer
 	out.WriteString(`The program helm-parallel-hooks is linked from what is listed here, each under its own licence. The texts of the licences,
-and the notices that have to be passed on with them, follow below. The source of each is at the address that it has here,
-unchanged.
+and the notices that have to be passed on with them, follow below. The source of each is unchanged. "go mod download
+MODULE@VERSION" fetches it, and the page at the address that it has here says where its repository is.
 
 `)
 	type use struct{ text, by string }
@@ -230,17 +230,10 @@ unchanged.
 	return out.Bytes()
 }
 
-// source is where a module's source is, for as long as Go's proxy keeps it, which is meant to be for ever.
+// source is the page that says where the source of a module's version is.
 func (of part) source() string {
 	if of.path == library {
 		return "https://go.dev/dl/go" + of.version + ".src.tar.gz"
 	}
-	escaped := strings.Builder{}
-	for _, r := range of.path + "/@v/" + of.version {
-		if unicode.IsUpper(r) {
-			escaped.WriteRune('!')
-		}
-		escaped.WriteRune(unicode.ToLower(r))
-	}
-	return "https://proxy.golang.org/" + escaped.String() + ".zip"
+	return "https://pkg.go.dev/" + of.path + "@" + of.version
 }

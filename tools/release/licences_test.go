@@ -92,8 +92,8 @@ func TestNotices(t *testing.T) {
 	}
 	last := 0
 	for _, want := range []string{
-		"example.com/B v1.0.0 (MIT)\n    https://proxy.golang.org/example.com/!b/@v/v1.0.0.zip\n",
-		"example.com/a v2.0.0 (Apache-2.0, MIT)\n    https://proxy.golang.org/example.com/a/@v/v2.0.0.zip\n",
+		"example.com/B v1.0.0 (MIT)\n    https://pkg.go.dev/example.com/B@v1.0.0\n",
+		"example.com/a v2.0.0 (Apache-2.0, MIT)\n    https://pkg.go.dev/example.com/a@v2.0.0\n",
 		"std 1.2.3 (BSD-3-Clause)\n    https://go.dev/dl/go1.2.3.src.tar.gz\n",
 		"=\nexample.com/B v1.0.0: LICENSE\nexample.com/a v2.0.0: LICENSE\n-",
 		"=\nstd 1.2.3: LICENSE\n-",

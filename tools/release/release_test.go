@@ -399,7 +399,7 @@ func checkNotices(t *testing.T, platform string, archive []member) {
 	}
 	want := []string{
 		"\nstd " + strings.TrimPrefix(info.GoVersion, "go") + ": LICENSE\n", "Copyright 2009 The Go Authors.", "Apache License",
-		"Permission is hereby granted, free of charge", "(MPL-2.0)\n    https://proxy.golang.org/github.com/",
+		"Permission is hereby granted, free of charge", "(MPL-2.0)\n    https://pkg.go.dev/github.com/",
 	}
 	for _, dep := range info.Deps {
 		want = append(want, "\n"+dep.Path+" "+dep.Version+" (", "\n"+dep.Path+" "+dep.Version+": ")
