@@ -205,9 +205,13 @@ func counted(found []RecoveredHook) string {
 
 // inPhases says how many of the phases of hooks are the same.
 func inPhases(phases []release.HookPhase) string {
+	count := map[release.HookPhase]int{}
+	for _, phase := range phases {
+		count[phase]++
+	}
 	var counted []string
 	for _, phase := range []release.HookPhase{release.HookPhaseSucceeded, release.HookPhaseFailed, release.HookPhaseUnknown} {
-		if n := len(slices.DeleteFunc(slices.Clone(phases), func(p release.HookPhase) bool { return p != phase })); n > 0 {
+		if n := count[phase]; n > 0 {
 			counted = append(counted, fmt.Sprintf("%d %s", n, phase))
 		}
 	}
